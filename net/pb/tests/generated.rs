@@ -1,7 +1,10 @@
-//! The generator of `src/generated/`: reads `api.txt`, writes one module of prost structs a package.
+//! The generator of `src/generated/`: reads `api.txt`, writes one module of prost structs a
+//! package.
 //!
 //! As a test it fails when a checked-in file differs from what the table says. To write them anew:
 //! `BASALT_REGENERATE=1 cargo test -p basalt-pb --test generated`.
+
+#![allow(clippy::unwrap_used, reason = "a test file")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -388,8 +391,8 @@ fn field_name(name: &str) -> String {
     }
 }
 
-/// Lower-case words of a name. A run of capitals is one word (`TTL`), its last letter begins the next one if a
-/// small letter follows (`KVRequest`), except for the plural of `URL`.
+/// Lower-case words of a name. A run of capitals is one word (`TTL`), its last letter begins the
+/// next one if a small letter follows (`KVRequest`), except for the plural of `URL`.
 fn words(name: &str) -> Vec<String> {
     let name = name.replace("URLs", "Urls");
     let chars: Vec<char> = name.chars().collect();

@@ -1,0 +1,143 @@
+//! The body of the fuzz target `proto_request`: prost as the oracle.
+
+use prost::Message;
+
+use super::{
+    CompactionRequest, Compare, DeleteRangeRequest, InternalRaftRequest, Malformed, PutRequest,
+    RangeRequest, RequestOp, RequestOps, Target, TxnRequest,
+};
+use crate::etcdserverpb as pb;
+use pb::compare::TargetUnion;
+use pb::request_op::Request;
+
+/// Reads arbitrary bytes as each hot message.
+///
+/// # Panics
+/// If a reader and prost differ in what they accept or read.
+pub fn fuzz_one(data: &[u8]) {
+    compare(data, RangeRequest::read(data), range);
+    compare(data, PutRequest::read(data), put);
+    compare(data, DeleteRangeRequest::read(data), delete_range);
+    compare(data, CompactionRequest::read(data), |r| {
+        pb::CompactionRequest {
+            revision: r.revision,
+            physical: r.physical,
+        }
+    });
+    compare(data, TxnRequest::read(data), txn);
+    internal(data);
+}
+
+fn compare<R, M: Message + Default + PartialEq + std::fmt::Debug>(
+    data: &[u8],
+    ours: Result<R, Malformed>,
+    own: impl Fn(R) -> M,
+) {
+    match (ours, M::decode(data)) {
+        (Ok(ours), Ok(theirs)) => assert!(own(ours) == theirs, "values differ from {theirs:?}"),
+        (Err(_), Err(_)) | (Err(Malformed::Split | Malformed::TooDeep), Ok(_)) => {}
+        (Ok(_), Err(e)) => panic!("accepted what prost refuses: {e}"),
+        (Err(e), Ok(theirs)) => panic!("refused what prost accepts: {e}, {theirs:?}"),
+    }
+}
+
+/// The log's framing does not look into the body, so only what surrounds it can be compared.
+fn internal(data: &[u8]) {
+    let Ok(theirs) = pb::InternalRaftRequest::decode(data) else {
+        return;
+    };
+    match InternalRaftRequest::read(data) {
+        Ok(ours) => {
+            assert!(ours.id == theirs.id);
+            let header = ours.header.map(|h| pb::RequestHeader {
+                id: h.id,
+                username: h.username.to_owned(),
+                auth_revision: h.auth_revision,
+            });
+            assert!(header == theirs.header);
+            assert!((ours.field == 4) == theirs.put.is_some());
+            assert!((ours.field == 6) == theirs.txn.is_some());
+        }
+        Err(e) => assert!(
+            e == Malformed::Split,
+            "refused what prost accepts: {e}, {theirs:?}"
+        ),
+    }
+}
+
+fn range(r: RangeRequest<'_>) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: r.key.to_vec().into(),
+        range_end: r.range_end.to_vec().into(),
+        limit: r.limit,
+        revision: r.revision,
+        sort_order: r.sort_order,
+        sort_target: r.sort_target,
+        serializable: r.serializable,
+        keys_only: r.keys_only,
+        count_only: r.count_only,
+        min_mod_revision: r.min_mod_revision,
+        max_mod_revision: r.max_mod_revision,
+        min_create_revision: r.min_create_revision,
+        max_create_revision: r.max_create_revision,
+    }
+}
+
+fn put(r: PutRequest<'_>) -> pb::PutRequest {
+    pb::PutRequest {
+        key: r.key.to_vec().into(),
+        value: r.value.to_vec().into(),
+        lease: r.lease,
+        prev_kv: r.prev_kv,
+        ignore_value: r.ignore_value,
+        ignore_lease: r.ignore_lease,
+    }
+}
+
+fn delete_range(r: DeleteRangeRequest<'_>) -> pb::DeleteRangeRequest {
+    pb::DeleteRangeRequest {
+        key: r.key.to_vec().into(),
+        range_end: r.range_end.to_vec().into(),
+        prev_kv: r.prev_kv,
+    }
+}
+
+fn txn(r: TxnRequest<'_>) -> pb::TxnRequest {
+    pb::TxnRequest {
+        compare: r.compares().map(compare_op).collect(),
+        success: ops(r.success()),
+        failure: ops(r.failure()),
+    }
+}
+
+fn compare_op(c: Compare<'_>) -> pb::Compare {
+    let target_union = match c.operand {
+        Target::None => None,
+        Target::Version(v) => Some(TargetUnion::Version(v)),
+        Target::CreateRevision(v) => Some(TargetUnion::CreateRevision(v)),
+        Target::ModRevision(v) => Some(TargetUnion::ModRevision(v)),
+        Target::Value(v) => Some(TargetUnion::Value(v.to_vec().into())),
+        Target::Lease(v) => Some(TargetUnion::Lease(v)),
+    };
+    pb::Compare {
+        result: c.result,
+        target: c.target,
+        key: c.key.to_vec().into(),
+        range_end: c.range_end.to_vec().into(),
+        target_union,
+    }
+}
+
+fn ops(ops: RequestOps<'_>) -> Vec<pb::RequestOp> {
+    let request = |op| match op {
+        RequestOp::None => None,
+        RequestOp::Range(r) => Some(Request::RequestRange(range(r))),
+        RequestOp::Put(r) => Some(Request::RequestPut(put(r))),
+        RequestOp::DeleteRange(r) => Some(Request::RequestDeleteRange(delete_range(r))),
+        RequestOp::Txn(r) => Some(Request::RequestTxn(txn(r))),
+    };
+    ops.map(|op| pb::RequestOp {
+        request: request(op),
+    })
+    .collect()
+}

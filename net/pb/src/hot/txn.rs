@@ -1,0 +1,266 @@
+//! Transactions: validated once as a whole, then walked by iterators that cannot fail.
+
+use super::Malformed;
+use super::request::{DeleteRangeRequest, PutRequest, RangeRequest};
+use super::wire::{Wire, WireType};
+
+/// How deep transactions may nest, the outermost one included. etcd bounds it by its limit of
+/// operations only.
+pub const TXN_DEPTH_MAX: u32 = 32;
+
+/// `etcdserverpb.TxnRequest`: a view of bytes whose whole nested structure is known to be well
+/// formed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxnRequest<'a> {
+    bytes: &'a [u8],
+    compares: Span,
+    success: Span,
+    failure: Span,
+}
+
+/// From where to where in the message the fields of one list stand, other fields between them
+/// included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    start: usize,
+    end: usize,
+    count: usize,
+}
+
+const COMPARE: u32 = 1;
+const SUCCESS: u32 = 2;
+const FAILURE: u32 = 3;
+
+impl<'a> TxnRequest<'a> {
+    /// Reads a whole message and checks everything inside it.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::read_from(Wire::new(bytes), bytes, TXN_DEPTH_MAX, true)
+    }
+
+    /// `depth`: how many levels of transactions may still be entered, this one included. Without
+    /// `check` the operations are not looked into.
+    fn read_from(
+        mut wire: Wire<'a>,
+        bytes: &'a [u8],
+        depth: u32,
+        check: bool,
+    ) -> Result<Self, Malformed> {
+        let below = depth.checked_sub(1).ok_or(Malformed::TooDeep)?;
+        let mut r = TxnRequest {
+            bytes,
+            ..TxnRequest::default()
+        };
+        loop {
+            let start = bytes.len() - wire.remaining();
+            let Some(field) = wire.tag()? else {
+                return Ok(r);
+            };
+            let span = match field.0 {
+                COMPARE => &mut r.compares,
+                SUCCESS => &mut r.success,
+                FAILURE => &mut r.failure,
+                _ => {
+                    wire.skip(field)?;
+                    continue;
+                }
+            };
+            let body = wire.bytes(field)?;
+            if span.count == 0 {
+                span.start = start;
+            }
+            span.count += 1;
+            span.end = bytes.len() - wire.remaining();
+            if !check {
+                continue;
+            }
+            if field.0 == COMPARE {
+                Compare::read_from(wire.nested(body)?)?;
+            } else {
+                RequestOp::read_from(wire.nested(body)?, below, true)?;
+            }
+        }
+    }
+
+    /// The bytes that were read.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The comparisons, all of which must hold.
+    pub fn compares(&self) -> Compares<'a> {
+        Compares(Items::new(self.bytes, COMPARE, self.compares))
+    }
+
+    /// The operations if all comparisons hold.
+    pub fn success(&self) -> RequestOps<'a> {
+        RequestOps(Items::new(self.bytes, SUCCESS, self.success))
+    }
+
+    /// The operations if a comparison does not hold.
+    pub fn failure(&self) -> RequestOps<'a> {
+        RequestOps(Items::new(self.bytes, FAILURE, self.failure))
+    }
+}
+
+/// `etcdserverpb.Compare`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "etcd's fields by etcd's names")]
+pub struct Compare<'a> {
+    /// A number of `CompareResult`, or one without a name.
+    pub result: i32,
+    /// A number of `CompareTarget`, or one without a name. It need not agree with `operand`.
+    pub target: i32,
+    pub key: &'a [u8],
+    pub operand: Target<'a>,
+    pub range_end: &'a [u8],
+}
+
+/// The union of [`Compare`]: what to compare with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "etcd's fields by etcd's names")]
+pub enum Target<'a> {
+    #[default]
+    None,
+    Version(i64),
+    CreateRevision(i64),
+    ModRevision(i64),
+    Value(&'a [u8]),
+    Lease(i64),
+}
+
+impl<'a> Compare<'a> {
+    fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
+        let mut r = Compare::default();
+        while let Some(field) = wire.tag()? {
+            match field.0 {
+                1 => r.result = wire.enumeration(field)?,
+                2 => r.target = wire.enumeration(field)?,
+                3 => r.key = wire.bytes(field)?,
+                4 => r.operand = Target::Version(wire.int64(field)?),
+                5 => r.operand = Target::CreateRevision(wire.int64(field)?),
+                6 => r.operand = Target::ModRevision(wire.int64(field)?),
+                7 => r.operand = Target::Value(wire.bytes(field)?),
+                8 => r.operand = Target::Lease(wire.int64(field)?),
+                64 => r.range_end = wire.bytes(field)?,
+                _ => wire.skip(field)?,
+            }
+        }
+        Ok(r)
+    }
+}
+
+/// `etcdserverpb.RequestOp`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "etcd's names")]
+#[allow(clippy::large_enum_variant, reason = "lives on the stack only")]
+pub enum RequestOp<'a> {
+    /// No request, or one of a kind that this release does not know.
+    #[default]
+    None,
+    Range(RangeRequest<'a>),
+    Put(PutRequest<'a>),
+    DeleteRange(DeleteRangeRequest<'a>),
+    Txn(TxnRequest<'a>),
+}
+
+impl<'a> RequestOp<'a> {
+    /// `depth` and `check` as in [`TxnRequest::read_from`].
+    fn read_from(mut wire: Wire<'a>, depth: u32, check: bool) -> Result<Self, Malformed> {
+        let mut r = RequestOp::None;
+        while let Some(field) = wire.tag()? {
+            if !(1..=4).contains(&field.0) {
+                wire.skip(field)?;
+                continue;
+            }
+            let body = wire.bytes(field)?;
+            if r != RequestOp::None {
+                return Err(Malformed::Split);
+            }
+            let inner = wire.nested(body)?;
+            r = match field.0 {
+                1 => RequestOp::Range(RangeRequest::read_from(inner)?),
+                2 => RequestOp::Put(PutRequest::read_from(inner)?),
+                3 => RequestOp::DeleteRange(DeleteRangeRequest::read_from(inner)?),
+                _ => RequestOp::Txn(TxnRequest::read_from(inner, body, depth, check)?),
+            };
+        }
+        Ok(r)
+    }
+}
+
+/// The bodies of one list of a transaction.
+#[derive(Clone, Copy, Debug)]
+struct Items<'a> {
+    wire: Wire<'a>,
+    number: u32,
+    left: usize,
+}
+
+impl<'a> Items<'a> {
+    fn new(bytes: &'a [u8], number: u32, span: Span) -> Self {
+        Items {
+            wire: Wire::new(&bytes[span.start..span.end]),
+            number,
+            left: span.count,
+        }
+    }
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.left == 0 {
+            return None;
+        }
+        loop {
+            let field = self.wire.tag().expect(VALIDATED).expect(VALIDATED);
+            if field == (self.number, WireType::Len) {
+                self.left -= 1;
+                return Some(self.wire.bytes(field).expect(VALIDATED));
+            }
+            self.wire.skip(field).expect(VALIDATED);
+        }
+    }
+}
+
+const VALIDATED: &str = "TxnRequest::read has read these bytes before";
+
+/// Iterator over the comparisons of a transaction; knows its length.
+#[derive(Clone, Copy, Debug)]
+pub struct Compares<'a>(Items<'a>);
+
+impl<'a> Iterator for Compares<'a> {
+    type Item = Compare<'a>;
+
+    fn next(&mut self) -> Option<Compare<'a>> {
+        let body = self.0.next()?;
+        Some(Compare::read_from(Wire::new(body)).expect(VALIDATED))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.left, Some(self.0.left))
+    }
+}
+
+impl ExactSizeIterator for Compares<'_> {}
+
+/// Iterator over the operations of one branch; knows its length.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestOps<'a>(Items<'a>);
+
+impl<'a> Iterator for RequestOps<'a> {
+    type Item = RequestOp<'a>;
+
+    fn next(&mut self) -> Option<RequestOp<'a>> {
+        let body = self.0.next()?;
+        // Depth and content were checked from the outermost transaction on, so one level is all
+        // that is looked at here.
+        Some(RequestOp::read_from(Wire::new(body), 1, false).expect(VALIDATED))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.left, Some(self.0.left))
+    }
+}
+
+impl ExactSizeIterator for RequestOps<'_> {}
