@@ -1,1 +1,4 @@
 //! See docs/ARCHITECTURE.md.
+
+pub mod limits;
+pub mod types;
