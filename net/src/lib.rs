@@ -1,1 +1,5 @@
-//! See docs/ARCHITECTURE.md.
+//! Bytes in, bytes out: reactor, HTTP/2, HPACK, gRPC framing, HTTP/1.1. Knows no etcd semantics.
+
+pub mod h1;
+pub mod limits;
+pub mod sniff;
