@@ -71,6 +71,64 @@ pub struct LeaseId(pub i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// What a crash must not take from Raft. `commit` may lag; term and vote may not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The newest term this member has heard of.
+    pub term: Term,
+    /// Whom it voted for in `term`.
+    pub vote: Option<MemberId>,
+    /// Highest entry known committed when this was written.
+    pub commit: Index,
+}
+
+/// What the entries of a run are to Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RunKind {
+    /// Commands; an entry of length 0 is a new leader's empty one.
+    Normal = 0,
+    /// One change of the configuration. Such a run holds exactly one entry.
+    ConfChange = 1,
+}
+
+/// Consecutive entries of one kind and one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// What the entries are.
+    pub kind: RunKind,
+    /// The term of every entry.
+    pub term: Term,
+    /// The index of the first entry.
+    pub first: Index,
+    /// How many entries, at least 1.
+    pub count: u32,
+    /// `count` times: length as u32 little-endian, then as many bytes.
+    pub bytes: &'a [u8],
+}
+
+impl Run<'_> {
+    /// The index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        assert!(self.count > 0);
+        Index(self.first.0 + u64::from(self.count) - 1)
+    }
+}
+
+/// Where an answer goes. The engine carries it and never looks inside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The network loop that asked.
+    pub net_loop: u32,
+    /// The connection's slot in that loop.
+    pub conn: u32,
+    /// Tells the slot's users apart.
+    pub generation: u32,
+    /// The call on the connection.
+    pub stream: u32,
+}
+
 /// A point in time or a span, in milliseconds. Points count from a start the caller chose and only ever grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
