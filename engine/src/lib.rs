@@ -1,4 +1,7 @@
 //! See docs/ARCHITECTURE.md.
 
+pub mod apply;
 pub mod limits;
+pub mod member;
+pub mod replica;
 pub mod types;

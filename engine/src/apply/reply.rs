@@ -1,0 +1,87 @@
+//! What a command answers, in a form that costs nothing to keep.
+
+use crate::types::{ReplyTo, Term};
+
+/// The answer to one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A Put without `prev_kv`: its answer is the header alone.
+    Put {
+        /// The store's revision after the Put.
+        revision: i64,
+        /// The term of the Put's log entry.
+        term: Term,
+    },
+    /// A whole protobuf answer, header included, in [`Replies::bytes`].
+    Encoded {
+        /// Offset of the first byte.
+        start: usize,
+        /// Offset behind the last byte.
+        end: usize,
+    },
+    /// The command changed nothing, but for `NoSpace` after a write that just did not fit.
+    Refused(Refused),
+}
+
+/// Why a client's command is refused. `server/api/errors.rs` words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// The store is full, or a NOSPACE alarm is on.
+    NoSpace,
+    /// A CORRUPT alarm is on.
+    CorruptCluster,
+    /// A lease that does not exist.
+    LeaseNotFound,
+    /// `ignore_value` or `ignore_lease` on a key that does not exist.
+    KeyNotFound,
+    /// A revision below the compacted one.
+    Compacted,
+    /// A revision that the store has not reached.
+    FutureRevision,
+    /// An alarm action that etcd does not define.
+    UnknownAlarmAction,
+    /// Bytes that are not the message they are said to be; the API lets none through.
+    Malformed,
+    /// Too much is under way; it was not proposed.
+    TooManyRequests,
+    /// There is no leader, or it is not this member and cannot be reached.
+    NoLeader,
+    /// Leadership moved while it was under way. It may still take effect.
+    LeaderChanged,
+    /// This member stops. It may still take effect.
+    Stopped,
+    /// A write of the log failed: this member acknowledges nothing more. It may still take effect.
+    DiskFailed,
+}
+
+/// Answers of one turn, in the order of the log.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Who gets what.
+    pub items: Vec<(ReplyTo, Outcome)>,
+    /// The bytes that [`Outcome::Encoded`] points into.
+    pub bytes: Vec<u8>,
+}
+
+impl Replies {
+    /// Forgets all answers and keeps the room.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.bytes.clear();
+    }
+
+    /// The bytes of an [`Outcome::Encoded`] of these replies.
+    #[must_use]
+    pub fn encoded(&self, start: usize, end: usize) -> &[u8] {
+        &self.bytes[start..end]
+    }
+
+    /// Adds an answer.
+    pub fn push(&mut self, to: ReplyTo, outcome: Outcome) {
+        if let Outcome::Encoded { start, end } = outcome {
+            assert!(start <= end);
+            assert!(end <= self.bytes.len());
+        }
+        self.items.push((to, outcome));
+    }
+}

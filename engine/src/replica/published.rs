@@ -1,0 +1,138 @@
+//! What other threads may know of a member without asking it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use basalt_pb::etcdserverpb;
+
+use crate::types::{Index, MemberId, Term};
+
+/// Says whether a linearizable read may use the newest published view at once: this member leads
+/// alone, an entry of its own term is applied, and everything acknowledged is published.
+#[derive(Debug, Default)]
+pub struct ReadGate {
+    free: AtomicBool,
+}
+
+impl ReadGate {
+    /// Whether a linearizable read is free now. Ask before pinning the view.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        // Pairs with the store in `set`: who sees it open also sees the view published before.
+        self.free.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set(&self, free: bool) {
+        self.free.store(free, Ordering::Release);
+    }
+}
+
+/// A member's own view of itself. Fields may stem from neighbouring turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The leader, if one is known.
+    pub leader: Option<MemberId>,
+    /// The term this member is in.
+    pub raft_term: Term,
+    /// Highest committed index; etcd calls it raftIndex.
+    pub committed: Index,
+    /// Highest applied index.
+    pub applied: Index,
+    /// The term of the entry at `applied`: what response headers carry.
+    pub applied_term: Term,
+    /// Bytes allocated for the store; never 0, which etcdctl would divide by.
+    pub db_size: u64,
+    /// Bytes of `db_size` that hold data.
+    pub db_size_in_use: u64,
+    /// Whether this member has no vote.
+    pub is_learner: bool,
+    /// Whether a write of the log failed and nothing more is acknowledged.
+    pub failed: bool,
+}
+
+/// Members, alarms and versions: changes rarely, so readers take a counted copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterView {
+    /// By ascending id.
+    pub members: Vec<etcdserverpb::Member>,
+    /// Active alarms by member, then by `AlarmType` number.
+    pub alarms: Vec<(MemberId, i32)>,
+    /// `3.7.0`; `None` before the leader decided.
+    pub cluster_version: Option<String>,
+}
+
+/// The published copies. The replica writes them once a turn, any thread reads.
+#[derive(Debug, Default)]
+pub struct Published {
+    gate: ReadGate,
+    leader: AtomicU64,
+    raft_term: AtomicU64,
+    committed: AtomicU64,
+    applied: AtomicU64,
+    applied_term: AtomicU64,
+    db_size: AtomicU64,
+    db_size_in_use: AtomicU64,
+    is_learner: AtomicBool,
+    failed: AtomicBool,
+    cluster: Mutex<Arc<ClusterView>>,
+}
+
+impl Published {
+    /// The gate of linearizable reads.
+    #[must_use]
+    pub fn read_gate(&self) -> &ReadGate {
+        &self.gate
+    }
+
+    /// The newest published state.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let leader = self.leader.load(Ordering::Acquire);
+        Status {
+            leader: (leader != 0).then_some(MemberId(leader)),
+            raft_term: Term(self.raft_term.load(Ordering::Acquire)),
+            // applied before committed, so that applied <= committed holds in the copy too.
+            applied: Index(self.applied.load(Ordering::Acquire)),
+            applied_term: Term(self.applied_term.load(Ordering::Acquire)),
+            committed: Index(self.committed.load(Ordering::Acquire)),
+            db_size: self.db_size.load(Ordering::Acquire),
+            db_size_in_use: self.db_size_in_use.load(Ordering::Acquire),
+            is_learner: self.is_learner.load(Ordering::Acquire),
+            failed: self.failed.load(Ordering::Acquire),
+        }
+    }
+
+    /// The term that response headers of reads carry.
+    #[must_use]
+    pub fn applied_term(&self) -> Term {
+        Term(self.applied_term.load(Ordering::Acquire))
+    }
+
+    /// Members, alarms, versions. Takes a lock for the time of one counter.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<ClusterView> {
+        let guard = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&guard)
+    }
+
+    pub(super) fn set_status(&self, status: Status) {
+        let leader = status.leader.map_or(0, |id| id.0);
+        self.leader.store(leader, Ordering::Release);
+        self.raft_term.store(status.raft_term.0, Ordering::Release);
+        // committed before applied: see `status`.
+        self.committed.store(status.committed.0, Ordering::Release);
+        self.applied_term
+            .store(status.applied_term.0, Ordering::Release);
+        self.applied.store(status.applied.0, Ordering::Release);
+        self.db_size.store(status.db_size, Ordering::Release);
+        self.db_size_in_use
+            .store(status.db_size_in_use, Ordering::Release);
+        self.is_learner.store(status.is_learner, Ordering::Release);
+        self.failed.store(status.failed, Ordering::Release);
+    }
+
+    pub(super) fn set_cluster(&self, view: ClusterView) {
+        let mut guard = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        *guard = Arc::new(view);
+    }
+}
