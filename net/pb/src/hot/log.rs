@@ -1,6 +1,7 @@
 //! The payload of a log entry: `InternalRaftRequest`, framed around the client's own bytes.
 
 use super::Malformed;
+use super::wire::WireType::{Len, Varint};
 use super::wire::{
     Wire, WireType, bytes_field_len, put_nested, put_tag, put_uint_field, put_varint, varint_len,
 };
@@ -39,17 +40,17 @@ impl<'a> InternalRaftRequest<'a> {
         let mut wire = Wire::new(bytes);
         let mut r = InternalRaftRequest::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.id = wire.varint(field)?,
-                HEADER => {
-                    let body = wire.bytes(field)?;
+            match field {
+                (1, Varint) => r.id = wire.varint()?,
+                (HEADER, Len) => {
+                    let body = wire.bytes()?;
                     if r.header.is_some() {
                         return Err(Malformed::Split);
                     }
                     r.header = Some(RequestHeader::read_from(wire.nested(body)?)?);
                 }
-                number if is_request(number) => {
-                    let body = wire.bytes(field)?;
+                (number, Len) if is_request(number) => {
+                    let body = wire.bytes()?;
                     if r.field != 0 {
                         return Err(Malformed::Split);
                     }
@@ -67,13 +68,13 @@ impl<'a> RequestHeader<'a> {
     fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
         let mut r = RequestHeader::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.id = wire.varint(field)?,
-                2 => {
-                    let text = std::str::from_utf8(wire.bytes(field)?);
+            match field {
+                (1, Varint) => r.id = wire.varint()?,
+                (2, Len) => {
+                    let text = std::str::from_utf8(wire.bytes()?);
                     r.username = text.map_err(|_| Malformed::NotUtf8)?;
                 }
-                3 => r.auth_revision = wire.varint(field)?,
+                (3, Varint) => r.auth_revision = wire.varint()?,
                 _ => wire.skip(field)?,
             }
         }

@@ -1,9 +1,10 @@
 //! Borrowed readers and writers of the messages that are on the path of every request.
 //!
 //! Promises: no allocation (writers grow the buffer they are given); whatever prost accepts is
-//! accepted with the same values and the other way round, but for [`Malformed::Split`] and
-//! [`Malformed::TooDeep`]; what a writer makes is what prost and Go make, byte for byte. Never: a
-//! panic, or recursion without a bound, whatever the bytes. Start at `wire.rs`.
+//! accepted with the same values, and the other way round but for known fields of a wrong wire
+//! type, [`Malformed::Split`] and [`Malformed::TooDeep`]; what a writer makes is what prost and Go
+//! make, byte for byte. Never: a panic, or recursion without a bound, whatever the bytes. Start at
+//! `wire.rs`.
 
 mod fuzz;
 mod log;
@@ -38,7 +39,8 @@ pub enum Malformed {
     /// Field number 0 or above 2^29 - 1, or a wire type that does not exist.
     #[error("illegal tag")]
     IllegalTag,
-    /// A known field with a wire type that is not its own.
+    /// A known field with a wire type that is not its own, where that is refused: etcd's own
+    /// decoder and all readers here take such a field for an unknown one.
     #[error("wrong wireType = {wire_type} for field {field}")]
     WireType {
         /// The field's number.

@@ -1,6 +1,7 @@
 //! The plain requests of the KV service.
 
 use super::Malformed;
+use super::wire::WireType::{Len, Varint};
 use super::wire::{Wire, put_bool_field, put_bytes_field, put_int_field};
 
 /// `etcdserverpb.RangeRequest`. An enum's number may be one without a name.
@@ -34,21 +35,21 @@ impl<'a> RangeRequest<'a> {
     pub(super) fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
         let mut r = RangeRequest::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.key = wire.bytes(field)?,
-                2 => r.range_end = wire.bytes(field)?,
-                3 => r.limit = wire.int64(field)?,
-                4 => r.revision = wire.int64(field)?,
-                5 => r.sort_order = wire.enumeration(field)?,
-                6 => r.sort_target = wire.enumeration(field)?,
-                7 => r.serializable = wire.boolean(field)?,
-                8 => r.keys_only = wire.boolean(field)?,
-                9 => r.count_only = wire.boolean(field)?,
-                10 => r.min_mod_revision = wire.int64(field)?,
-                11 => r.max_mod_revision = wire.int64(field)?,
-                12 => r.min_create_revision = wire.int64(field)?,
-                13 => r.max_create_revision = wire.int64(field)?,
-                _ => wire.skip(field)?,
+            match field {
+                (1, Len) => r.key = wire.bytes()?,
+                (2, Len) => r.range_end = wire.bytes()?,
+                (3, Varint) => r.limit = wire.varint()? as i64,
+                (4, Varint) => r.revision = wire.varint()? as i64,
+                (5, Varint) => r.sort_order = wire.varint()? as i32,
+                (6, Varint) => r.sort_target = wire.varint()? as i32,
+                (7, Varint) => r.serializable = wire.boolean()?,
+                (8, Varint) => r.keys_only = wire.boolean()?,
+                (9, Varint) => r.count_only = wire.boolean()?,
+                (10, Varint) => r.min_mod_revision = wire.varint()? as i64,
+                (11, Varint) => r.max_mod_revision = wire.varint()? as i64,
+                (12, Varint) => r.min_create_revision = wire.varint()? as i64,
+                (13, Varint) => r.max_create_revision = wire.varint()? as i64,
+                _ => wire.skip_unless(field.0 <= 13, field)?,
             }
         }
         Ok(r)
@@ -96,14 +97,14 @@ impl<'a> PutRequest<'a> {
     pub(super) fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
         let mut r = PutRequest::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.key = wire.bytes(field)?,
-                2 => r.value = wire.bytes(field)?,
-                3 => r.lease = wire.int64(field)?,
-                4 => r.prev_kv = wire.boolean(field)?,
-                5 => r.ignore_value = wire.boolean(field)?,
-                6 => r.ignore_lease = wire.boolean(field)?,
-                _ => wire.skip(field)?,
+            match field {
+                (1, Len) => r.key = wire.bytes()?,
+                (2, Len) => r.value = wire.bytes()?,
+                (3, Varint) => r.lease = wire.varint()? as i64,
+                (4, Varint) => r.prev_kv = wire.boolean()?,
+                (5, Varint) => r.ignore_value = wire.boolean()?,
+                (6, Varint) => r.ignore_lease = wire.boolean()?,
+                _ => wire.skip_unless(field.0 <= 6, field)?,
             }
         }
         Ok(r)
@@ -141,11 +142,11 @@ impl<'a> DeleteRangeRequest<'a> {
     pub(super) fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
         let mut r = DeleteRangeRequest::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.key = wire.bytes(field)?,
-                2 => r.range_end = wire.bytes(field)?,
-                3 => r.prev_kv = wire.boolean(field)?,
-                _ => wire.skip(field)?,
+            match field {
+                (1, Len) => r.key = wire.bytes()?,
+                (2, Len) => r.range_end = wire.bytes()?,
+                (3, Varint) => r.prev_kv = wire.boolean()?,
+                _ => wire.skip_unless(field.0 <= 3, field)?,
             }
         }
         Ok(r)
@@ -173,13 +174,16 @@ impl CompactionRequest {
     /// # Errors
     /// Any kind but `Split` and `TooDeep`.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut wire = Wire::new(bytes);
+        Self::read_from(Wire::new(bytes))
+    }
+
+    pub(super) fn read_from(mut wire: Wire<'_>) -> Result<Self, Malformed> {
         let mut r = CompactionRequest::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.revision = wire.int64(field)?,
-                2 => r.physical = wire.boolean(field)?,
-                _ => wire.skip(field)?,
+            match field {
+                (1, Varint) => r.revision = wire.varint()? as i64,
+                (2, Varint) => r.physical = wire.boolean()?,
+                _ => wire.skip_unless(field.0 <= 2, field)?,
             }
         }
         Ok(r)

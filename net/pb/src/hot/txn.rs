@@ -2,7 +2,8 @@
 
 use super::Malformed;
 use super::request::{DeleteRangeRequest, PutRequest, RangeRequest};
-use super::wire::{Wire, WireType};
+use super::wire::Wire;
+use super::wire::WireType::{Len, Varint};
 
 /// How deep transactions may nest, the outermost one included. etcd bounds it by its limit of
 /// operations only.
@@ -42,7 +43,7 @@ impl<'a> TxnRequest<'a> {
 
     /// `depth`: how many levels of transactions may still be entered, this one included. Without
     /// `check` the operations are not looked into.
-    fn read_from(
+    pub(super) fn read_from(
         mut wire: Wire<'a>,
         bytes: &'a [u8],
         depth: u32,
@@ -58,16 +59,16 @@ impl<'a> TxnRequest<'a> {
             let Some(field) = wire.tag()? else {
                 return Ok(r);
             };
-            let span = match field.0 {
-                COMPARE => &mut r.compares,
-                SUCCESS => &mut r.success,
-                FAILURE => &mut r.failure,
+            let span = match field {
+                (COMPARE, Len) => &mut r.compares,
+                (SUCCESS, Len) => &mut r.success,
+                (FAILURE, Len) => &mut r.failure,
                 _ => {
-                    wire.skip(field)?;
+                    wire.skip_unless(field.0 <= FAILURE, field)?;
                     continue;
                 }
             };
-            let body = wire.bytes(field)?;
+            let body = wire.bytes()?;
             if span.count == 0 {
                 span.start = start;
             }
@@ -135,17 +136,17 @@ impl<'a> Compare<'a> {
     fn read_from(mut wire: Wire<'a>) -> Result<Self, Malformed> {
         let mut r = Compare::default();
         while let Some(field) = wire.tag()? {
-            match field.0 {
-                1 => r.result = wire.enumeration(field)?,
-                2 => r.target = wire.enumeration(field)?,
-                3 => r.key = wire.bytes(field)?,
-                4 => r.operand = Target::Version(wire.int64(field)?),
-                5 => r.operand = Target::CreateRevision(wire.int64(field)?),
-                6 => r.operand = Target::ModRevision(wire.int64(field)?),
-                7 => r.operand = Target::Value(wire.bytes(field)?),
-                8 => r.operand = Target::Lease(wire.int64(field)?),
-                64 => r.range_end = wire.bytes(field)?,
-                _ => wire.skip(field)?,
+            match field {
+                (1, Varint) => r.result = wire.varint()? as i32,
+                (2, Varint) => r.target = wire.varint()? as i32,
+                (3, Len) => r.key = wire.bytes()?,
+                (4, Varint) => r.operand = Target::Version(wire.varint()? as i64),
+                (5, Varint) => r.operand = Target::CreateRevision(wire.varint()? as i64),
+                (6, Varint) => r.operand = Target::ModRevision(wire.varint()? as i64),
+                (7, Len) => r.operand = Target::Value(wire.bytes()?),
+                (8, Varint) => r.operand = Target::Lease(wire.varint()? as i64),
+                (64, Len) => r.range_end = wire.bytes()?,
+                (number, _) => wire.skip_unless(number <= 8 || number == 64, field)?,
             }
         }
         Ok(r)
@@ -171,11 +172,11 @@ impl<'a> RequestOp<'a> {
     fn read_from(mut wire: Wire<'a>, depth: u32, check: bool) -> Result<Self, Malformed> {
         let mut r = RequestOp::None;
         while let Some(field) = wire.tag()? {
-            if !(1..=4).contains(&field.0) {
-                wire.skip(field)?;
+            if field.0 > 4 || field.1 != Len {
+                wire.skip_unless(field.0 <= 4, field)?;
                 continue;
             }
-            let body = wire.bytes(field)?;
+            let body = wire.bytes()?;
             if r != RequestOp::None {
                 return Err(Malformed::Split);
             }
@@ -214,9 +215,9 @@ impl<'a> Items<'a> {
         }
         loop {
             let field = self.wire.tag().expect(VALIDATED).expect(VALIDATED);
-            if field == (self.number, WireType::Len) {
+            if field == (self.number, Len) {
                 self.left -= 1;
-                return Some(self.wire.bytes(field).expect(VALIDATED));
+                return Some(self.wire.bytes().expect(VALIDATED));
             }
             self.wire.skip(field).expect(VALIDATED);
         }

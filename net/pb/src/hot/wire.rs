@@ -29,6 +29,9 @@ pub struct Wire<'a> {
     rest: &'a [u8],
     /// How many levels may still be entered below this message.
     budget: u32,
+    /// Whether a known field with a wire type that is not its own is an error, as in prost. Go
+    /// takes it for an unknown field, and so does everything but the comparison with prost.
+    strict: bool,
 }
 
 impl<'a> Wire<'a> {
@@ -37,6 +40,16 @@ impl<'a> Wire<'a> {
         Wire {
             rest: bytes,
             budget: RECURSION_MAX,
+            strict: false,
+        }
+    }
+
+    /// Refuses known fields of a wrong wire type, as prost does.
+    pub(super) fn strict(bytes: &'a [u8]) -> Self {
+        let strict = true;
+        Wire {
+            strict,
+            ..Wire::new(bytes)
         }
     }
 
@@ -46,6 +59,7 @@ impl<'a> Wire<'a> {
         Ok(Wire {
             rest: bytes,
             budget,
+            strict: self.strict,
         })
     }
 
@@ -63,7 +77,7 @@ impl<'a> Wire<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = self.raw_varint()?;
+        let key = self.varint()?;
         let key = u32::try_from(key).map_err(|_| Malformed::IllegalTag)?;
         let wire_type = match key & 7 {
             0 => WireType::Varint,
@@ -80,32 +94,24 @@ impl<'a> Wire<'a> {
         Ok(Some((key >> 3, wire_type)))
     }
 
-    /// The value of a varint field.
+    /// The value of a varint field: uint64, or an int64 or enum after a cast, which is how prost
+    /// and Go cut it too.
     ///
     /// # Errors
-    /// `WireType`, `Truncated` or `Overflow`.
+    /// `Truncated` or `Overflow`.
     #[inline]
-    pub fn varint(&mut self, field: (u32, WireType)) -> Result<u64, Malformed> {
-        expect(field, WireType::Varint)?;
-        self.raw_varint()
-    }
-
-    /// An int64 field: two's complement in a varint.
-    ///
-    /// # Errors
-    /// As [`Wire::varint`].
-    #[inline]
-    pub fn int64(&mut self, field: (u32, WireType)) -> Result<i64, Malformed> {
-        Ok(self.varint(field)? as i64)
-    }
-
-    /// An enum field. Numbers without a name are kept; higher bits are cut off, as in prost and Go.
-    ///
-    /// # Errors
-    /// As [`Wire::varint`].
-    #[inline]
-    pub fn enumeration(&mut self, field: (u32, WireType)) -> Result<i32, Malformed> {
-        Ok(self.varint(field)? as i32)
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+            }
+            _ => self.long_varint(),
+        }
     }
 
     /// A bool field: anything but 0 is true.
@@ -113,26 +119,45 @@ impl<'a> Wire<'a> {
     /// # Errors
     /// As [`Wire::varint`].
     #[inline]
-    pub fn boolean(&mut self, field: (u32, WireType)) -> Result<bool, Malformed> {
-        Ok(self.varint(field)? != 0)
+    pub fn boolean(&mut self) -> Result<bool, Malformed> {
+        Ok(self.varint()? != 0)
     }
 
     /// A bytes field or the body of an embedded message.
     ///
     /// # Errors
-    /// `WireType`, `Truncated` or `Overflow`.
+    /// `Truncated` or `Overflow`.
     #[inline]
-    pub fn bytes(&mut self, field: (u32, WireType)) -> Result<&'a [u8], Malformed> {
-        expect(field, WireType::Len)?;
-        self.raw_bytes()
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.varint()?;
+        let len = usize::try_from(len).map_err(|_| Malformed::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(head)
     }
 
-    /// Passes over an unknown field.
+    /// Passes over a field that is unknown, or known with another wire type.
     ///
     /// # Errors
     /// `Truncated`, `Overflow`, `IllegalTag` or `Group`.
     pub fn skip(&mut self, field: (u32, WireType)) -> Result<(), Malformed> {
         self.skip_within(field, self.budget)
+    }
+
+    /// As [`Wire::skip`]; a strict reading refuses the fields that are `known`.
+    pub(super) fn skip_unless(
+        &mut self,
+        known: bool,
+        (field, wire_type): (u32, WireType),
+    ) -> Result<(), Malformed> {
+        if self.strict && known {
+            let wire_type = wire_type as u8;
+            return Err(Malformed::WireType { field, wire_type });
+        }
+        self.skip((field, wire_type))
     }
 
     fn skip_within(
@@ -144,10 +169,10 @@ impl<'a> Wire<'a> {
             return Err(Malformed::Group);
         };
         match wire_type {
-            WireType::Varint => self.raw_varint().map(drop),
+            WireType::Varint => self.varint().map(drop),
             WireType::Fixed64 => self.advance(8),
             WireType::Fixed32 => self.advance(4),
-            WireType::Len => self.raw_bytes().map(drop),
+            WireType::Len => self.bytes().map(drop),
             WireType::EndGroup => Err(Malformed::Group),
             WireType::StartGroup => loop {
                 match self.tag()?.ok_or(Malformed::Truncated)? {
@@ -162,33 +187,6 @@ impl<'a> Wire<'a> {
     fn advance(&mut self, count: usize) -> Result<(), Malformed> {
         self.rest = self.rest.get(count..).ok_or(Malformed::Truncated)?;
         Ok(())
-    }
-
-    #[inline]
-    fn raw_bytes(&mut self) -> Result<&'a [u8], Malformed> {
-        let len = self.raw_varint()?;
-        let len = usize::try_from(len).map_err(|_| Malformed::Truncated)?;
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(Malformed::Truncated)?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    #[inline]
-    fn raw_varint(&mut self) -> Result<u64, Malformed> {
-        match self.rest {
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.rest = rest;
-                Ok(u64::from(*byte))
-            }
-            [low, high, rest @ ..] if *high < 0x80 => {
-                self.rest = rest;
-                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
-            }
-            _ => self.long_varint(),
-        }
     }
 
     fn long_varint(&mut self) -> Result<u64, Malformed> {
@@ -206,17 +204,6 @@ impl<'a> Wire<'a> {
         }
         Err(Malformed::Truncated)
     }
-}
-
-#[inline]
-fn expect((field, found): (u32, WireType), wanted: WireType) -> Result<(), Malformed> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(Malformed::WireType {
-        field,
-        wire_type: found as u8,
-    })
 }
 
 /// Bytes of `value` as a varint: 1 to 10.
