@@ -1,1 +1,9 @@
-//! See docs/ARCHITECTURE.md.
+//! Helpers of the suites that run real processes: find tools, start servers, ask over HTTP/1.1, build the Go clients.
+//!
+//! Promises: only loopback addresses, every process ends with its handle, a missing tool is said loudly and never passes for a success.
+//! Never: a sleep that hopes. Waiting means asking again until a deadline. Start at `server.rs`.
+
+pub mod clients;
+pub mod http;
+pub mod server;
+pub mod tools;

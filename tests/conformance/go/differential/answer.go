@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// An answer is all of a server's reply that a client can see and that must not differ.
+type answer struct {
+	Status   int               `json:"status,omitempty"`
+	Headers  map[string]string `json:"headers,omitempty"`
+	Messages []any             `json:"messages,omitempty"`
+	Trailers map[string]string `json:"trailers,omitempty"`
+	Body     string            `json:"body,omitempty"`
+	Failure  string            `json:"failure,omitempty"`
+	Exit     *int              `json:"exit,omitempty"`
+	Stdout   string            `json:"stdout,omitempty"`
+	Stderr   string            `json:"stderr,omitempty"`
+}
+
+func (a answer) text() string {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(a); err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// decode turns one gRPC message into comparable JSON, with the sizes of the store reduced to whether they are there.
+func decode(method protoreflect.MethodDescriptor, raw []byte) any {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(method.Output().FullName())
+	if err != nil {
+		return fmt.Sprintf("no type %s", method.Output().FullName())
+	}
+	message := kind.New().Interface()
+	if err := proto.Unmarshal(raw, message); err != nil {
+		return fmt.Sprintf("undecodable %x", raw)
+	}
+	again, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+	if err != nil {
+		return fmt.Sprintf("unencodable: %v", err)
+	}
+	canonical := bytes.Equal(again, raw)
+	if method.FullName() == "etcdserverpb.Maintenance.Status" {
+		maskSizes(message.ProtoReflect(), "dbSize", "dbSizeInUse")
+	}
+	encoded, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
+	if err != nil {
+		return fmt.Sprintf("unprintable: %v", err)
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(encoded, &tree); err != nil {
+		return fmt.Sprintf("unreadable: %v", err)
+	}
+	if !canonical {
+		tree["encoding"] = "not as Go writes it"
+	}
+	return tree
+}
+
+func maskSizes(message protoreflect.Message, names ...protoreflect.Name) {
+	for _, name := range names {
+		field := message.Descriptor().Fields().ByName(name)
+		if message.Get(field).Int() > 0 {
+			message.Set(field, protoreflect.ValueOfInt64(1))
+		}
+	}
+}
+
+// The tails of these messages come from a library's decoder and carry no promise.
+var freeTails = []string{
+	"grpc: error unmarshalling request: ",
+	"malformed grpc-timeout: ",
+	"malformed binary metadata ",
+}
+
+func shorten(message string) string {
+	for _, prefix := range freeTails {
+		if strings.HasPrefix(message, prefix) {
+			return prefix + "..."
+		}
+	}
+	return message
+}
+
+var volatile = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`took (= )?[0-9.]+(m|µ|n)?s`), "took T"},
+	{regexp.MustCompile(`"took":"[0-9.]+(m|µ|n)?s"`), `"took":"T"`},
+	{regexp.MustCompile(`"(dbSize|dbSizeInUse)":[1-9]\d*`), `"$1":SIZE`},
+	{regexp.MustCompile(`"(DBSize|DBSizeInUse)" ?: [1-9]\d*`), `"$1" : SIZE`},
+	{regexp.MustCompile(`(?m)^\{"level".*\n?`), ""},
+}
+
+// scrub replaces what legitimately differs in the printed answers of tools: addresses, times and sizes.
+func scrub(text string, to target) string {
+	text = strings.ReplaceAll(text, to.address, "ENDPOINT")
+	for _, rule := range volatile {
+		text = rule.pattern.ReplaceAllString(text, rule.with)
+	}
+	return text
+}
+
+// unordered sorts the lines of a list of checks, whose order etcd leaves to chance.
+func unordered(body string) string {
+	if !strings.Contains(body, "[+]") && !strings.Contains(body, "[-]") {
+		return body
+	}
+	lines := strings.Split(body, "\n")
+	sort.Strings(lines)
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,59 @@
+// Command differential sends one script to two servers and prints where their answers differ, one JSON object a line.
+//
+// Both servers must be fresh and started with the same advertised peer and client URLs, so that ids are equal and compared too.
+// It exits with 0 when nothing differs, 1 when something does, 2 when it cannot tell.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+func main() {
+	first := flag.String("a", "", "host:port of the first server (the reference)")
+	second := flag.String("b", "", "host:port of the second server")
+	script := flag.String("script", "", "the script")
+	etcdctl := flag.String("etcdctl", "etcdctl", "the stock client")
+	verbose := flag.Bool("v", false, "print every answer of the first server to standard error")
+	flag.Parse()
+	defer func() {
+		if slip := recover(); slip != nil {
+			fmt.Fprintln(os.Stderr, "differential:", slip)
+			os.Exit(2)
+		}
+	}()
+	os.Exit(run(newTarget(*first, *etcdctl), newTarget(*second, *etcdctl), *script, *verbose))
+}
+
+func run(a, b target, script string, verbose bool) int {
+	steps, err := readScript(script)
+	if err != nil {
+		panic(err)
+	}
+	if len(steps) == 0 {
+		panic("an empty script proves nothing")
+	}
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetEscapeHTML(false)
+	differences := 0
+	for _, s := range steps {
+		began := time.Now()
+		left, right := a.ask(s), b.ask(s)
+		if verbose {
+			fmt.Fprintf(os.Stderr, "%s %v\n    %s\n", s.name, time.Since(began).Round(time.Millisecond), left.text())
+		}
+		if left.text() == right.text() {
+			continue
+		}
+		differences++
+		_ = encoder.Encode(map[string]any{"step": s.name, "line": s.line, "clauses": s.clauses, "a": left, "b": right})
+	}
+	_ = encoder.Encode(map[string]any{"steps": len(steps), "differences": differences})
+	if differences > 0 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,97 @@
+//! Programs that are not ours: where they are, and what to do when they are not.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Finds `name`: first `BASALT_<NAME>`, then the search path. A test that gets `None` returns at once, having said so;
+/// with `BASALT_REQUIRE_CLIENTS=1`, as in our own runs, a missing tool is a failure instead.
+///
+/// # Panics
+/// When the tool is missing and skipping is forbidden.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let variable = format!("BASALT_{}", name.to_uppercase().replace('-', "_"));
+    let found = env::var_os(&variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_file())
+        .or_else(|| on_path(name));
+    if found.is_none() {
+        missing(&format!("{name} (set {variable} or put it on PATH)"));
+    }
+    found
+}
+
+/// Says that a test is skipped because `what` is not there.
+///
+/// # Panics
+/// When skipping is forbidden by `BASALT_REQUIRE_CLIENTS=1`.
+pub fn missing(what: &str) {
+    assert!(
+        env::var_os("BASALT_REQUIRE_CLIENTS").is_none_or(|value| value != "1"),
+        "not there, and required: {what}"
+    );
+    eprintln!("SKIPPED, PROVES NOTHING: not there: {what}");
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The server under test: `BASALT_BASALT`, or the workspace's own, built once in the profile of the tests.
+///
+/// # Panics
+/// When the build fails.
+pub fn basalt() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            if let Some(path) = env::var_os("BASALT_BASALT") {
+                return PathBuf::from(path);
+            }
+            let mut build = Command::new(env!("CARGO"));
+            build
+                .args(["build", "--quiet", "--package", "basalt", "--bin", "basalt"])
+                .current_dir(workspace());
+            if !cfg!(debug_assertions) {
+                build.arg("--release");
+            }
+            assert!(
+                build.status().expect("cargo started these tests").success(),
+                "building basalt failed"
+            );
+            profile_dir().join("basalt")
+        })
+        .clone()
+}
+
+/// The workspace's root.
+pub fn workspace() -> PathBuf {
+    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    package
+        .parent()
+        .expect("the package lies one level below the root")
+        .to_path_buf()
+}
+
+/// Where this profile's binaries lie: the test itself runs in its folder `deps`.
+pub fn profile_dir() -> PathBuf {
+    let own = env::current_exe().expect("a running test has a path");
+    own.ancestors()
+        .nth(2)
+        .expect("target/profile/deps/test")
+        .to_path_buf()
+}
+
+/// A positive number from the environment, or the default that keeps an everyday run short.
+///
+/// # Panics
+/// When the variable is set and is no number.
+pub fn count(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number"))
+    })
+}
