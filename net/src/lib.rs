@@ -1,5 +1,7 @@
 //! Bytes in, bytes out: reactor, HTTP/2, HPACK, gRPC framing, HTTP/1.1. Knows no etcd semantics.
+#![forbid(unsafe_code)]
 
+pub mod grpc;
 pub mod h1;
 pub mod limits;
 pub mod sniff;
