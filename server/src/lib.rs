@@ -1,1 +1,7 @@
 //! The server of basalt as a library.
+//!
+//! Joins `net`, which knows bytes, and `engine`, which knows meaning. Start at `main.rs`, then `boot.rs` and `threads/`.
+
+pub mod config;
+pub mod log;
+pub mod version;

@@ -1,0 +1,28 @@
+//! The texts that etcd's users match in logs (etcd-behaviour 1.16). Changing one breaks somebody's script.
+
+/// Clients are served from here on; tools wait for it.
+pub const READY: &str = "ready to serve client requests";
+/// Per plain-text listener; fields `traffic` and `address`.
+pub const SERVING_INSECURELY: &str =
+    "serving client traffic insecurely; this is strongly discouraged!";
+/// This member's name and client URLs are in the log.
+pub const PUBLISHED: &str = "published local member to cluster through raft";
+/// A member is part of the cluster; field `added-peer-id`.
+pub const ADDED_MEMBER: &str = "added member";
+/// The first of the lines of a stop; field `signal`.
+pub const RECEIVED_SIGNAL: &str = "received signal; shutting down";
+/// The space of a compaction is given back; fields `scheduled-compact-revision` and `took`.
+pub const FINISHED_COMPACTION: &str = "finished scheduled compaction";
+/// A state image is on disk; field `snapshot-index`.
+pub const SAVED_SNAPSHOT: &str = "saved snapshot";
+/// Defragment was asked for and answered; field `directory`.
+pub const FINISHED_DEFRAG: &str = "finished defragmenting directory";
+
+/// What each run from start to SIGTERM writes, in this order.
+pub const EVERY_RUN: &[&str] = &[
+    ADDED_MEMBER,
+    PUBLISHED,
+    READY,
+    SERVING_INSECURELY,
+    RECEIVED_SIGNAL,
+];
