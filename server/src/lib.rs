@@ -4,4 +4,5 @@
 
 pub mod config;
 pub mod log;
+pub mod shutdown;
 pub mod version;
