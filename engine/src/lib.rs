@@ -1,8 +1,10 @@
 //! See docs/ARCHITECTURE.md.
 
 pub mod apply;
+pub mod command;
 pub mod disk;
 pub mod limits;
 pub mod member;
+pub mod raft;
 pub mod replica;
 pub mod types;
