@@ -3,5 +3,6 @@
 
 pub mod grpc;
 pub mod h1;
+pub mod hpack;
 pub mod limits;
 pub mod sniff;
