@@ -1,0 +1,35 @@
+//! The committed corpora of `fuzz/` through the same bodies, on any toolchain: what once broke must not break again.
+
+use std::fs;
+use std::path::PathBuf;
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "fuzz", "corpus", target]
+        .iter()
+        .collect();
+    let mut seeds: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    seeds.sort();
+    assert!(!seeds.is_empty(), "no seeds for {target}");
+    for seed in seeds {
+        // Captured, and printed only where the body panics: names the seed.
+        println!("{}", seed.display());
+        body(&fs::read(&seed).expect("a readable seed"));
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident: $body:path;)*) => {$(
+        #[test]
+        fn $name() {
+            replay(stringify!($name), $body);
+        }
+    )*};
+}
+
+targets! {
+    hpack: basalt_net::hpack::fuzz::hpack;
+    proto_request: basalt_pb::hot::fuzz_one;
+}
