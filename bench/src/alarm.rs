@@ -1,0 +1,59 @@
+//! A wake-up of the poll with the precision of the kernel's timers; the poll's own time-out counts in milliseconds.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use anyhow::Result;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+/// One timer, registered for good.
+pub(crate) struct Alarm {
+    timer: OwnedFd,
+}
+
+impl Alarm {
+    /// Registers a timer that is not set.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    pub(crate) fn new(poll: &Poll, token: Token) -> Result<Self> {
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Self { timer })
+    }
+
+    /// Rings in that many nanoseconds, at once for 0; an earlier setting is forgotten.
+    ///
+    /// # Errors
+    /// None in practice: the descriptor is a timer.
+    pub(crate) fn set(&self, nanoseconds: u64) -> Result<()> {
+        let nanoseconds = nanoseconds.max(1);
+        let value = Timespec {
+            tv_sec: (nanoseconds / 1_000_000_000) as i64,
+            tv_nsec: (nanoseconds % 1_000_000_000) as i64,
+        };
+        let once = Itimerspec {
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: value,
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+
+    /// Takes note of a ring, so that the next one is an event again.
+    pub(crate) fn reset(&self) {
+        // Would-block means that the timer was set anew in the meantime.
+        let _ = rustix::io::read(&self.timer, &mut [0u8; 8]);
+    }
+}

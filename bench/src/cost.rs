@@ -1,0 +1,193 @@
+//! What a server costs: its CPU clock, the machine's, the disk's counters. Read before and after, subtracted.
+
+use std::fs;
+use std::os::linux::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// All counters at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    server_ns: u64,
+    server_switches: u64,
+    client_ns: u64,
+    machine_ns: u64,
+    steal_ns: u64,
+    disk: Disk,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Disk {
+    writes: u64,
+    bytes: u64,
+    flushes: u64,
+}
+
+/// The difference of two moments.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Cost {
+    /// Nanoseconds of CPU of all threads of the server's process, io_uring's workers included.
+    pub server_cpu_ns: u64,
+    /// Switches of the server's threads from and to a CPU.
+    pub server_switches: u64,
+    /// Nanoseconds of CPU of this generator.
+    pub client_cpu_ns: u64,
+    /// Busy nanoseconds of all CPUs without this generator: also the kernel's workers, and whatever else runs. Steps of 10 ms.
+    pub machine_less_client_ns: u64,
+    /// Nanoseconds that the hypervisor took away.
+    pub steal_ns: u64,
+    /// Write requests that reached the device of the data directory.
+    pub disk_writes: u64,
+    /// Bytes written to it.
+    pub disk_bytes: u64,
+    /// Cache flushes of it.
+    pub disk_flushes: u64,
+}
+
+/// Whose counters to read.
+pub(crate) struct Meter {
+    server: Option<u32>,
+    device: Option<String>,
+}
+
+impl Meter {
+    /// `server` is a process; `data_dir` lies on the disk to watch. Either may be left out, its figures are then 0.
+    ///
+    /// # Errors
+    /// When the process or the directory is not there.
+    pub(crate) fn new(server: Option<u32>, data_dir: Option<&Path>) -> Result<Self> {
+        if let Some(process) = server {
+            server_clock(process)?;
+        }
+        let device = data_dir.map(device_of).transpose()?;
+        Ok(Self { server, device })
+    }
+
+    /// Reads all counters.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub(crate) fn read(&self) -> Result<Counters> {
+        let (server_ns, server_switches) = self
+            .server
+            .map(server_clock)
+            .transpose()?
+            .unwrap_or_default();
+        let own = clock_gettime(ClockId::ProcessCPUTime);
+        let (machine_ns, steal_ns) = machine_clock()?;
+        Ok(Counters {
+            server_ns,
+            server_switches,
+            client_ns: own.tv_sec as u64 * SECOND_NS + own.tv_nsec as u64,
+            machine_ns,
+            steal_ns,
+            disk: self
+                .device
+                .as_deref()
+                .map(disk_counters)
+                .transpose()?
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Resident bytes of the server now, and at most so far.
+    pub(crate) fn memory(&self) -> Option<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server?)).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace()
+                .nth(1)?
+                .parse::<u64>()
+                .ok()
+                .map(|kib| kib * 1024)
+        };
+        Some((field("VmRSS:")?, field("VmHWM:")?))
+    }
+}
+
+impl Counters {
+    /// What was spent from `self` to `later`.
+    pub(crate) fn until(&self, later: &Counters) -> Cost {
+        let client = later.client_ns - self.client_ns;
+        Cost {
+            // Threads that ended in between take their time with them: never below zero.
+            server_cpu_ns: later.server_ns.saturating_sub(self.server_ns),
+            server_switches: later.server_switches.saturating_sub(self.server_switches),
+            client_cpu_ns: client,
+            machine_less_client_ns: (later.machine_ns - self.machine_ns).saturating_sub(client),
+            steal_ns: later.steal_ns - self.steal_ns,
+            disk_writes: later.disk.writes - self.disk.writes,
+            disk_bytes: later.disk.bytes - self.disk.bytes,
+            disk_flushes: later.disk.flushes - self.disk.flushes,
+        }
+    }
+}
+
+/// Nanoseconds on a CPU and number of time slices, summed over the threads of a process.
+fn server_clock(process: u32) -> Result<(u64, u64)> {
+    let mut sum = (0, 0);
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))
+        .with_context(|| format!("no process {process}"))?;
+    for task in tasks {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let mut words = text
+            .split_whitespace()
+            .map(|word| word.parse::<u64>().unwrap_or(0));
+        sum.0 += words.next().unwrap_or(0);
+        sum.1 += words.nth(1).unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+/// Busy and stolen nanoseconds of all CPUs together.
+fn machine_clock() -> Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("/proc/stat is empty")?;
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .map(|word| word.parse().unwrap_or(0))
+        .collect();
+    // user nice system idle iowait irq softirq steal
+    let at = |place: usize| ticks.get(place).copied().unwrap_or(0) * TICK_NS;
+    Ok((at(0) + at(1) + at(2) + at(5) + at(6), at(7)))
+}
+
+fn device_of(data_dir: &Path) -> Result<String> {
+    let number = fs::metadata(data_dir)
+        .with_context(|| format!("no directory {}", data_dir.display()))?
+        .st_dev();
+    Ok(format!(
+        "{} {}",
+        rustix::fs::major(number),
+        rustix::fs::minor(number)
+    ))
+}
+
+fn disk_counters(device: &str) -> Result<Disk> {
+    let text = fs::read_to_string("/proc/diskstats")?;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.len() > 18 && format!("{} {}", words[0], words[1]) == device {
+            let number = |place: usize| words[place].parse::<u64>().unwrap_or(0);
+            return Ok(Disk {
+                writes: number(7),
+                bytes: number(9) * 512,
+                flushes: number(18),
+            });
+        }
+    }
+    // A memory file system has no device, and nothing of it is durable.
+    Ok(Disk::default())
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The kernel shows /proc/stat to programs in hundredths of a second on every platform that matters here.
+const TICK_NS: u64 = 10_000_000;

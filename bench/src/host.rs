@@ -1,0 +1,82 @@
+//! What a figure depends on besides the code: the machine, the kernel and the two programs.
+
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::compare::Comparison;
+
+/// As far as the kernel tells; what it does not tell is empty.
+#[derive(Serialize)]
+pub(crate) struct Host {
+    kernel: String,
+    cpu: String,
+    cpus: usize,
+    memory: String,
+    tcp_congestion_control: String,
+    /// The line of the mount that the data lie on.
+    data_mount: String,
+    pressure_cpu: String,
+    commit: String,
+    a: Program,
+    b: Program,
+}
+
+#[derive(Serialize)]
+struct Program {
+    sha256: String,
+    version: String,
+}
+
+/// Asks.
+pub(crate) fn describe(comparison: &Comparison) -> Host {
+    let line = |file: &str, begins: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines()
+            .find(|line| line.starts_with(begins))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Host {
+        kernel: line("/proc/version", ""),
+        cpu: line("/proc/cpuinfo", "model name"),
+        cpus: std::thread::available_parallelism().map_or(0, usize::from),
+        memory: line("/proc/meminfo", "MemTotal"),
+        tcp_congestion_control: line("/proc/sys/net/ipv4/tcp_congestion_control", ""),
+        data_mount: output(
+            "findmnt",
+            &[
+                "-n",
+                "-o",
+                "SOURCE,FSTYPE,OPTIONS",
+                "-T",
+                &comparison.data_root.to_string_lossy(),
+            ],
+        ),
+        pressure_cpu: line("/proc/pressure/cpu", "some"),
+        commit: crate::results::commit(),
+        a: program(&comparison.a),
+        b: program(&comparison.b),
+    }
+}
+
+fn program(command: &str) -> Program {
+    let path = command.split_whitespace().next().unwrap_or_default();
+    Program {
+        sha256: output("sha256sum", &[path])
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        version: output(path, &["--version"]),
+    }
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}

@@ -1,0 +1,177 @@
+//! What a run tells: JSON for machines, a few lines for people, the same figures in both.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cost::Cost;
+use crate::driver::{Outcome, Tally};
+use crate::measure::{Latency, Second};
+
+/// All figures of one run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Operations of the measured time.
+    pub operations: u64,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub latency: Latency,
+    pub per_operation: PerOperation,
+    pub cost: Cost,
+    /// The generator's share of one CPU: near 1 it was the limit, and the rate says nothing about the server.
+    pub client_busy: f64,
+    pub client_us_per_operation: f64,
+    /// Stolen time as a share of all CPU time.
+    pub steal: f64,
+    pub server_resident_bytes: u64,
+    pub server_resident_bytes_max: u64,
+    /// Warm-up and measured time together.
+    pub verified: Verified,
+    pub by_second: Vec<Second>,
+}
+
+/// What one operation cost.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PerOperation {
+    pub server_cpu_us: f64,
+    pub machine_less_client_us: f64,
+    pub server_switches: f64,
+    pub disk_flushes: f64,
+    pub disk_writes: f64,
+    pub disk_bytes: f64,
+}
+
+/// What was checked.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verified {
+    pub answered_right: u64,
+    pub txn_conflicts: u64,
+    pub acknowledged_changes: u64,
+    pub revisions: i64,
+    pub read_back: u64,
+    pub failures: std::collections::BTreeMap<String, u64>,
+    pub over_limit: u64,
+}
+
+impl Report {
+    /// Divides. `memory` is the server's, now and at most.
+    pub(crate) fn new(outcome: Outcome, memory: Option<(u64, u64)>) -> Self {
+        let Outcome {
+            recorder,
+            elapsed,
+            cost,
+            tally,
+        } = outcome;
+        let operations = recorder.done();
+        let each = |sum: u64| sum as f64 / operations.max(1) as f64;
+        let (latency, by_second) = recorder.finish(elapsed.as_nanos() as u64);
+        let seconds = elapsed.as_secs_f64();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let (now, most) = memory.unwrap_or_default();
+        Self {
+            operations,
+            seconds,
+            per_second: operations as f64 / seconds,
+            latency,
+            per_operation: PerOperation {
+                server_cpu_us: each(cost.server_cpu_ns) / 1e3,
+                machine_less_client_us: each(cost.machine_less_client_ns) / 1e3,
+                server_switches: each(cost.server_switches),
+                disk_flushes: each(cost.disk_flushes),
+                disk_writes: each(cost.disk_writes),
+                disk_bytes: each(cost.disk_bytes),
+            },
+            client_busy: share(cost.client_cpu_ns, elapsed, 1.0),
+            client_us_per_operation: each(cost.client_cpu_ns) / 1e3,
+            steal: share(cost.steal_ns, elapsed, cpus),
+            cost,
+            server_resident_bytes: now,
+            server_resident_bytes_max: most,
+            verified: Verified::new(tally),
+            by_second,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        let (l, p, v) = (&self.latency, &self.per_operation, &self.verified);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "operations  {} in {:.2} s, {:.0}/s",
+            self.operations, self.seconds, self.per_second
+        );
+        let _ = writeln!(
+            out,
+            "latency µs  mean {:.0}  p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  p99.99 {:.0}  max {:.0}  stall {:.0}  pauses {}",
+            l.mean_us,
+            l.p50_us,
+            l.p90_us,
+            l.p99_us,
+            l.p999_us,
+            l.p9999_us,
+            l.max_us,
+            l.longest_stall_us,
+            l.pauses
+        );
+        let _ = writeln!(
+            out,
+            "server      {:.2} µs CPU/op, {:.2} µs machine less client, {:.3} switches/op, {} MiB resident",
+            p.server_cpu_us,
+            p.machine_less_client_us,
+            p.server_switches,
+            self.server_resident_bytes >> 20
+        );
+        let _ = writeln!(
+            out,
+            "disk        {:.4} flushes/op, {:.4} writes/op, {:.0} bytes/op",
+            p.disk_flushes, p.disk_writes, p.disk_bytes
+        );
+        let _ = writeln!(
+            out,
+            "generator   {:.2} µs CPU/op, {:.0} % of one CPU{}",
+            self.client_us_per_operation,
+            self.client_busy * 100.0,
+            if self.client_busy > CLIENT_BUSY_MAX {
+                ": IT WAS THE LIMIT"
+            } else {
+                ""
+            }
+        );
+        let _ = writeln!(
+            out,
+            "verified    {} right, {} changes acknowledged, {} revisions, {} read back, {} conflicts, {} over the limit, failures {:?}",
+            v.answered_right,
+            v.acknowledged_changes,
+            v.revisions,
+            v.read_back,
+            v.txn_conflicts,
+            v.over_limit,
+            v.failures
+        );
+        out
+    }
+}
+
+impl Verified {
+    fn new(tally: Tally) -> Self {
+        Self {
+            answered_right: tally.good,
+            txn_conflicts: tally.conflicts,
+            acknowledged_changes: tally.changes,
+            revisions: tally.revisions,
+            read_back: tally.read_back,
+            failures: tally.failures,
+            over_limit: tally.over_limit,
+        }
+    }
+}
+
+fn share(nanoseconds: u64, of: Duration, cpus: f64) -> f64 {
+    nanoseconds as f64 / (of.as_nanos() as f64 * cpus)
+}
+
+/// Above this share of its CPU the generator is taken to be the limit of a closed loop.
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
