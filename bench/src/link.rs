@@ -1,4 +1,4 @@
-//! INTERIM one connection's gRPC calls as bytes (replaced by net's client role).
+//! One connection's calls as bytes: the few frames that a load of small messages needs. Net's client role takes its place.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
