@@ -5,6 +5,7 @@ pub mod command;
 pub mod disk;
 pub mod limits;
 pub mod member;
+pub mod mvcc;
 pub mod raft;
 pub mod replica;
 pub mod types;

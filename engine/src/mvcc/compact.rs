@@ -1,0 +1,419 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::hash::RecordHash;
+use super::range::KeyRange;
+use super::revlog::directory::Body;
+use super::revlog::packed::{Packer, Slots};
+use super::revlog::record::Stored;
+use super::revlog::{NeedRead, Position, SegmentId};
+use super::store::{RevisionRefused, Store};
+use crate::limits::COMPACT_HASHES_MAX;
+
+/// The hash of what a compaction began with, see etcd-facts 10.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CompactHash {
+    pub(super) revision: i64,
+    /// The compaction before, -1 if none.
+    pub(super) compact_revision: i64,
+    pub(super) hash: u32,
+}
+
+/// Giving memory back: the compaction being worked on, and the one to follow. Compactions in
+/// between are covered by the latter.
+#[derive(Default)]
+pub(super) struct Space {
+    job: Option<Job>,
+    next: Option<i64>,
+}
+
+/// The physical work of one compaction, in three walks: find what is dropped, hash what was there,
+/// drop it.
+struct Job {
+    target: i64,
+    /// The compaction before, whose work is done.
+    previous: i64,
+    /// `None` if the hash will not be remembered.
+    hash: Option<RecordHash>,
+    /// Records that this compaction drops, by segment.
+    doomed: BTreeMap<u32, Doomed>,
+    /// Tombstones at `target` that nothing in the same revision replaced: they are kept.
+    tombstones_kept: u64,
+    walk: Walk,
+}
+
+#[derive(Default)]
+struct Doomed {
+    slots: Slots,
+    bytes: u64,
+}
+
+enum Walk {
+    Mark(Position),
+    Hash {
+        at: Position,
+        keeps_any: bool,
+    },
+    /// Waiting for holds below the target.
+    Wait,
+    Sweep(Sweep),
+}
+
+enum Sweep {
+    /// Drops the tombstones among the doomed from the index, slot by slot; then marks the segment.
+    Index { segment: u32, slot: u32 },
+    /// Copies what is left of a segment.
+    Rewrite {
+        segment: u32,
+        slot: u32,
+        packer: Packer,
+    },
+}
+
+impl Store {
+    /// Compacts at `rev`: reads below it are refused from the next publish on. The memory comes
+    /// back through `poll_space`. [K16]
+    ///
+    /// # Errors
+    /// `Compacted` if `rev` is not above the compacted revision, `Future` if it is above the
+    /// newest.
+    pub fn compact(&mut self, rev: i64) -> Result<(), RevisionRefused> {
+        if rev <= self.marks.compacted {
+            return Err(RevisionRefused::Compacted);
+        }
+        if rev > self.marks.revision {
+            return Err(RevisionRefused::Future);
+        }
+        let previous_is_done = self.marks.finished == self.marks.compacted;
+        self.marks.compacted = rev;
+        self.is_dirty = true;
+        if self.space.job.is_none() {
+            let hash = previous_is_done.then(RecordHash::new);
+            self.start_job(rev, hash)
+        } else {
+            self.space.next = Some(rev);
+        }
+        Ok(())
+    }
+
+    /// Goes on with a compaction that a checkpoint found unfinished. Its hash is not remembered, as
+    /// in etcd.
+    pub(super) fn resume_compaction(&mut self) {
+        if self.marks.finished < self.marks.compacted {
+            self.start_job(self.marks.compacted, None);
+        }
+    }
+
+    /// Works on compaction for about `budget_records` records, and answers whether there is more to
+    /// do. Call it once a turn, and publish after it. Work that a hold keeps back counts as more to
+    /// do.
+    ///
+    /// # Errors
+    /// A segment must be read first.
+    pub fn poll_space(&mut self, budget_records: usize) -> Result<bool, NeedRead> {
+        let Some(mut job) = self.space.job.take() else {
+            return Ok(false);
+        };
+        let mut budget = budget_records.max(1);
+        let done = job.run(self, &mut budget);
+        match done {
+            Ok(false) => self.space.job = Some(job),
+            Err(need) => {
+                self.space.job = Some(job);
+                return Err(need);
+            }
+            Ok(true) => {
+                self.finish_job(&job);
+                if let Some(next) = self.space.next.take() {
+                    self.start_job(next, None);
+                }
+            }
+        }
+        Ok(self.space.job.is_some())
+    }
+
+    fn start_job(&mut self, target: i64, hash: Option<RecordHash>) {
+        let previous = self.marks.finished;
+        let walk = Walk::Mark(Position::default());
+        let doomed = BTreeMap::new();
+        self.space.job = Some(Job {
+            target,
+            previous,
+            hash,
+            doomed,
+            tombstones_kept: 0,
+            walk,
+        });
+    }
+
+    fn finish_job(&mut self, job: &Job) {
+        self.marks.finished = job.target;
+        self.is_dirty = true;
+        self.is_freeing = true;
+        if let Some(hash) = &job.hash {
+            let hash = CompactHash {
+                revision: job.target,
+                compact_revision: job.previous,
+                hash: hash.value(),
+            };
+            let skip = (self.hashes.len() + 1).saturating_sub(COMPACT_HASHES_MAX);
+            self.hashes = self
+                .hashes
+                .iter()
+                .skip(skip)
+                .copied()
+                .chain([hash])
+                .collect();
+        }
+    }
+}
+
+impl Job {
+    /// True when the compaction is finished.
+    fn run(&mut self, store: &mut Store, budget: &mut usize) -> Result<bool, NeedRead> {
+        while *budget > 0 {
+            match &mut self.walk {
+                Walk::Mark(at) => {
+                    let mut next = *at;
+                    if next == Position::default() {
+                        next = store.log.directory().seek(self.previous)?;
+                    }
+                    self.mark(store, next, budget)?;
+                }
+                Walk::Hash { at, keeps_any } => {
+                    let (at, keeps_any) = (*at, *keeps_any);
+                    self.hash(store, at, keeps_any, budget)?;
+                }
+                Walk::Wait => {
+                    if !store.holds.begin_sweep(self.target) {
+                        return Ok(false);
+                    }
+                    self.walk = Walk::Sweep(Sweep::Index {
+                        segment: 0,
+                        slot: 0,
+                    });
+                }
+                Walk::Sweep(_) => {
+                    if self.sweep(store, budget)? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Dooms every record at or below the target that a later one at or below it replaces, and
+    /// every tombstone below it. Only records since the previous compaction can do that, or the
+    /// tombstones which that one kept.
+    fn mark(
+        &mut self,
+        store: &Store,
+        mut at: Position,
+        budget: &mut usize,
+    ) -> Result<(), NeedRead> {
+        let log = store.log.directory();
+        while *budget > 0 {
+            let Some((found, stored)) = log
+                .next_from(at)?
+                .filter(|(_, stored)| stored.main() <= self.target)
+            else {
+                let live = store.view().count(&KeyRange::All, self.target)?;
+                let keeps_any = live > 0 || self.tombstones_kept > 0;
+                self.walk = match self.hash {
+                    Some(_) => Walk::Hash {
+                        at: Position::default(),
+                        keeps_any,
+                    },
+                    None => Walk::Wait,
+                };
+                return Ok(());
+            };
+            let prev = stored.prev();
+            if stored.main() > self.previous
+                && prev.main > 0
+                && let Some(older) = log.record(prev.at)?
+            {
+                self.doom(prev.at, older);
+            }
+            if stored.is_tombstone() && stored.main() < self.target {
+                self.doom(found, stored);
+            } else if stored.is_tombstone() {
+                self.tombstones_kept += 1;
+            }
+            *budget -= 1;
+            at = found.after();
+            self.walk = Walk::Mark(at);
+        }
+        Ok(())
+    }
+
+    fn doom(&mut self, at: Position, stored: Stored<'_>) {
+        let doomed = self.doomed.entry(at.segment).or_default();
+        if doomed.slots.insert(at.slot) {
+            doomed.bytes += stored.len() as u64;
+            self.tombstones_kept -=
+                u64::from(stored.is_tombstone() && stored.main() == self.target);
+        }
+    }
+
+    fn hash(
+        &mut self,
+        store: &Store,
+        mut at: Position,
+        keeps_any: bool,
+        budget: &mut usize,
+    ) -> Result<(), NeedRead> {
+        let hash = self
+            .hash
+            .as_mut()
+            .expect("this walk is only made for a hash");
+        while *budget > 0 {
+            let next = store.log.directory().next_from(at)?;
+            let Some((found, stored)) = next.filter(|(_, stored)| stored.main() <= self.target)
+            else {
+                self.walk = Walk::Wait;
+                return Ok(());
+            };
+            let is_doomed = self
+                .doomed
+                .get(&found.segment)
+                .is_some_and(|doomed| doomed.slots.contains(found.slot));
+            let is_skipped = stored.main() <= self.previous && keeps_any && is_doomed;
+            let is_old_tombstone = stored.main() == self.previous && stored.is_tombstone();
+            if !is_skipped && !is_old_tombstone {
+                hash.add(stored);
+            }
+            *budget = budget.saturating_sub(cost(stored));
+            at = found.after();
+            self.walk = Walk::Hash { at, keeps_any };
+        }
+        Ok(())
+    }
+
+    /// Works on one segment, oldest first: whoever finds a record dropped can rely on those before
+    /// it being dropped too. True at the end.
+    fn sweep(&mut self, store: &mut Store, budget: &mut usize) -> Result<bool, NeedRead> {
+        let Walk::Sweep(sweep) = &mut self.walk else {
+            return Ok(false);
+        };
+        match sweep {
+            Sweep::Index { segment, slot } => {
+                let Some((&id, doomed)) = self.doomed.range(*segment..).next() else {
+                    return Ok(true);
+                };
+                if id != *segment {
+                    (*segment, *slot) = (id, 0);
+                }
+                while let Some(next) = doomed.slots.next(*slot) {
+                    if *budget == 0 {
+                        return Ok(false);
+                    }
+                    store.drop_from_index(Position {
+                        segment: id,
+                        slot: next,
+                    })?;
+                    *budget -= 1;
+                    *slot = next + 1;
+                }
+                store
+                    .log
+                    .drop_records(SegmentId(id), &doomed.slots, doomed.bytes);
+                store.is_dirty = true;
+                store.is_freeing = true;
+                *sweep = if store.is_worth_rewriting(SegmentId(id)) {
+                    store.log.seal(SegmentId(id), store.marks.revision + 1);
+                    let packer = Packer::new(store.live_bytes(SegmentId(id)));
+                    Sweep::Rewrite {
+                        segment: id,
+                        slot: 0,
+                        packer,
+                    }
+                } else {
+                    Sweep::Index {
+                        segment: id + 1,
+                        slot: 0,
+                    }
+                };
+            }
+            Sweep::Rewrite {
+                segment,
+                slot,
+                packer,
+            } => {
+                let id = *segment;
+                while *budget > 0 {
+                    let at = Position {
+                        segment: id,
+                        slot: *slot,
+                    };
+                    let next = store
+                        .log
+                        .directory()
+                        .next_from(at)?
+                        .filter(|(found, _)| found.segment == id);
+                    let Some((found, stored)) = next else {
+                        let packer = std::mem::replace(packer, Packer::new(0));
+                        store.log.replace(SegmentId(id), packer);
+                        *sweep = Sweep::Index {
+                            segment: id + 1,
+                            slot: 0,
+                        };
+                        return Ok(false);
+                    };
+                    packer.push(found.slot, stored.bytes());
+                    *budget = budget.saturating_sub(cost(stored));
+                    *slot = found.slot + 1;
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Store {
+    /// A dropped tombstone that is still its key's newest record takes the key out of the index.
+    fn drop_from_index(&mut self, at: Position) -> Result<(), NeedRead> {
+        let directory = Arc::clone(self.log.directory());
+        let Some(stored) = directory.record(at)? else {
+            return Ok(());
+        };
+        if !stored.is_tombstone() {
+            return Ok(());
+        }
+        let newest = self
+            .tree
+            .root()
+            .get(stored.key())
+            .map(|(leaf, index)| leaf.entry(index).at);
+        if newest == Some(at) {
+            self.tree.remove(stored.key());
+            self.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// At least half of the bytes are dropped records.
+    fn is_worth_rewriting(&self, id: SegmentId) -> bool {
+        let gone = self
+            .log
+            .directory()
+            .place(id)
+            .map_or(0, |place| place.gone_bytes);
+        gone * 2 >= self.log.bytes_of(id)
+    }
+
+    fn live_bytes(&self, id: SegmentId) -> usize {
+        let place = self.log.directory().place(id);
+        let live = place.map_or(0, |place| match place.body {
+            Body::Empty => 0,
+            _ => place.bytes - place.gone_bytes,
+        });
+        usize::try_from(live).expect("it lies in memory")
+    }
+}
+
+/// A record counts as one for each KiB of it.
+fn cost(stored: Stored<'_>) -> usize {
+    1 + stored.len() / 1024
+}

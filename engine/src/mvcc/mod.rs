@@ -1,0 +1,27 @@
+//! The multi-version store: every key at every revision that is not compacted.
+//!
+//! Promises: one writer; readers pin what was published and never wait for it. A read at a revision
+//! gives the same answer for ever, until that revision is compacted. Never: does I/O, reads a
+//! clock, decides whether a request is allowed. Start at `Store` (writer) and `View` (reads);
+//! records lie in revlog/, the index in tree/.
+
+mod checkpoint;
+mod compact;
+mod hash;
+mod hold;
+mod range;
+mod revlog;
+mod store;
+mod tree;
+mod view;
+
+pub use checkpoint::{BadCheckpoint, CheckpointCursor, Restore};
+pub use hash::{HashAnswer, HashJob, HashRefused};
+pub use hold::{Hold, HoldRefused};
+pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
+pub use revlog::{NeedRead, SegmentId};
+pub use store::{Pin, Reader, RevisionRefused, Sizes, Store, StoreConfig, Write};
+pub use view::{Record, View};
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;

@@ -1,0 +1,473 @@
+use std::sync::Arc;
+
+use super::compact::{CompactHash, Space};
+use super::hold::{Hold, HoldRefused, Holds};
+use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
+use super::revlog::directory::Directory;
+use super::revlog::record::{Chain, Head};
+use super::revlog::{NeedRead, RevLog, SegmentId};
+use super::tree::{self, Entry, Tree};
+use super::view::{Record, View};
+use crate::limits::MVCC_SEGMENT_BYTES;
+use crate::types::{LeaseId, Revision};
+
+/// The writer's end of the store: there is one, and only `apply` changes state through it.
+pub struct Store {
+    pub(super) tree: Tree<Front>,
+    pub(super) log: RevLog,
+    pub(super) marks: Marks,
+    pub(super) space: Space,
+    /// Newest last, at most `COMPACT_HASHES_MAX`.
+    pub(super) hashes: Arc<[CompactHash]>,
+    pub(super) holds: Arc<Holds>,
+    /// Something changed since the last publish.
+    pub(super) is_dirty: bool,
+    /// The last change gave memory back: the next publish asks the epoch to free it soon.
+    pub(super) is_freeing: bool,
+}
+
+/// How a store is laid out in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Bytes of one segment of the revision log.
+    pub segment_bytes: usize,
+}
+
+/// The readers' end of the store.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<tree::Shared<Front>>,
+    holds: Arc<Holds>,
+}
+
+/// Keeps one published state. Held for one slice of work (`SliceBound::SLICE`), never across a
+/// wait: no memory of any store is freed while it exists.
+pub struct Pin<'r>(tree::Pin<'r, Front>);
+
+/// What one publish shows besides the index.
+pub(super) struct Front {
+    log: Arc<Directory>,
+    marks: Marks,
+    hashes: Arc<[CompactHash]>,
+}
+
+/// finished <= compacted <= revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub(super) revision: i64,
+    pub(super) compacted: i64,
+    pub(super) finished: i64,
+}
+
+/// The changes of one transaction: all get one main revision. Readers see them after the next
+/// `Store::publish`.
+pub struct Write<'s> {
+    store: &'s mut Store,
+    main: i64,
+    /// Changes so far; the next one's sub-revision.
+    changes: u32,
+}
+
+/// Why a revision cannot be read or compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevisionRefused {
+    /// It lies below the compacted revision, or (for a compaction) is not above it.
+    Compacted,
+    /// It is greater than the store's revision.
+    Future,
+}
+
+/// Sizes as etcd reports those of its file, estimated; both are whole pages, at least a fresh
+/// file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of all records, those that compaction dropped included as long as their memory is not
+    /// given back.
+    pub total: u64,
+    /// The part of `total` that reads can still need.
+    pub in_use: u64,
+}
+
+impl Store {
+    /// An empty store at revision 1, never compacted.
+    #[must_use]
+    pub fn new(config: StoreConfig) -> (Self, Reader) {
+        Self::with_marks(
+            config,
+            Marks {
+                revision: 1,
+                compacted: -1,
+                finished: -1,
+            },
+        )
+    }
+
+    pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
+        let log = RevLog::new(config.segment_bytes);
+        let hashes: Arc<[CompactHash]> = Arc::from([]);
+        let front = Front {
+            log: Arc::clone(log.directory()),
+            marks,
+            hashes: Arc::clone(&hashes),
+        };
+        let tree = Tree::new(front);
+        let holds = Arc::new(Holds::new(marks.finished));
+        let space = Space::default();
+        let store = Self {
+            tree,
+            log,
+            marks,
+            space,
+            hashes,
+            holds,
+            is_dirty: false,
+            is_freeing: false,
+        };
+        let reader = store.reader();
+        (store, reader)
+    }
+
+    /// Another reader.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader {
+            shared: Arc::clone(self.tree.shared()),
+            holds: Arc::clone(&self.holds),
+        }
+    }
+
+    /// The main revision of the last change; 1 when fresh.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.marks.revision
+    }
+
+    /// The compacted revision, -1 if never: etcd's scheduled mark.
+    #[must_use]
+    pub fn compacted(&self) -> i64 {
+        self.marks.compacted
+    }
+
+    /// The compaction whose memory is given back, -1 if none: etcd's finished mark.
+    #[must_use]
+    pub fn finished(&self) -> i64 {
+        self.marks.finished
+    }
+
+    /// The newest state, unpublished changes included.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            root: self.tree.root(),
+            log: self.log.directory(),
+            marks: self.marks,
+        }
+    }
+
+    /// Begins a transaction. It takes a revision only if it changes something.
+    pub fn write(&mut self) -> Write<'_> {
+        let main = self.marks.revision + 1;
+        Write {
+            store: self,
+            main,
+            changes: 0,
+        }
+    }
+
+    /// Shows readers everything so far. Once a batch; free if nothing changed.
+    pub fn publish(&mut self) {
+        if !self.is_dirty {
+            return;
+        }
+        let log = Arc::clone(self.log.directory());
+        let front = Front {
+            log,
+            marks: self.marks,
+            hashes: Arc::clone(&self.hashes),
+        };
+        self.tree.publish(front, self.is_freeing);
+        self.is_dirty = false;
+        self.is_freeing = false;
+    }
+
+    /// For the quota and Status.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let total = self.log.bytes();
+        let in_use = total - self.log.gone_bytes();
+        Sizes {
+            total: (FRESH_BYTES + total).next_multiple_of(PAGE_BYTES),
+            in_use: (FRESH_BYTES + in_use).next_multiple_of(PAGE_BYTES),
+        }
+    }
+
+    /// The segment in which the newest record of `key` lies.
+    #[must_use]
+    pub fn segment_of(&self, key: &[u8]) -> Option<SegmentId> {
+        let (leaf, index) = self.tree.root().get(key)?;
+        Some(leaf.entry(index).at.id())
+    }
+
+    /// Lets reads of a segment answer `NeedRead`, unless it is still being written. Tests do this
+    /// to see that callers park and go on.
+    pub fn chill(&mut self, segment: SegmentId) {
+        self.log.chill(segment);
+        self.is_dirty = true;
+    }
+
+    /// The segment is in memory again.
+    pub fn warm(&mut self, segment: SegmentId) {
+        self.log.warm(segment);
+        self.is_dirty = true;
+    }
+
+    /// Adds a record to log and index. `stamp` makes revision, creation, version and lease out of
+    /// what the key was.
+    pub(super) fn append(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        stamp: impl FnOnce(Option<&Entry>) -> Stamp,
+    ) {
+        let log = &mut self.log;
+        self.tree.upsert(key, |old| {
+            let chain = old.map_or(Chain::default(), |old| log.chain_after(old.at, old.main));
+            let Stamp {
+                main,
+                sub,
+                create,
+                version,
+                lease,
+            } = stamp(old);
+            let at = log.append(
+                &Head {
+                    main,
+                    sub,
+                    create,
+                    version,
+                    lease,
+                    chain,
+                },
+                key,
+                value,
+            );
+            let value_len = u32::try_from(value.len()).expect("a request is shorter than 4 GiB");
+            Entry {
+                main,
+                create,
+                version,
+                lease,
+                at,
+                sub,
+                value_len,
+            }
+        });
+        self.is_dirty = true;
+    }
+}
+
+/// The numbers of a new record.
+pub(super) struct Stamp {
+    pub(super) main: i64,
+    pub(super) sub: u32,
+    pub(super) create: i64,
+    pub(super) version: i64,
+    pub(super) lease: i64,
+}
+
+impl Write<'_> {
+    /// The newest record of `key`, this transaction's changes included.
+    ///
+    /// # Errors
+    /// A segment must be read first.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>, NeedRead> {
+        self.store.view().get_at(key, i64::MAX)
+    }
+
+    /// As `get`, without the value; answered by the index.
+    #[must_use]
+    pub fn meta(&self, key: &[u8]) -> Option<Record<'_>> {
+        self.store
+            .view()
+            .meta_at(key, i64::MAX)
+            .expect("the newest entry is in the index")
+    }
+
+    /// The state with this transaction's changes; its `revision` is the transaction's own once
+    /// something changed.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        self.store.view()
+    }
+
+    /// The revision a header shows after the changes so far.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.main - i64::from(self.changes == 0)
+    }
+
+    /// Sets `key`. A key that was not live begins a new generation.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Revision {
+        let (main, sub) = self.next_change();
+        self.store.append(key, value, |old| match old {
+            Some(old) if old.is_live() => Stamp {
+                main,
+                sub,
+                create: old.create,
+                version: old.version + 1,
+                lease: lease.0,
+            },
+            _ => Stamp {
+                main,
+                sub,
+                create: main,
+                version: 1,
+                lease: lease.0,
+            },
+        });
+        Revision::new(main, i64::from(sub))
+    }
+
+    /// Deletes `key`; `None` and no change if it is not live.
+    pub fn delete(&mut self, key: &[u8]) -> Option<Revision> {
+        self.meta(key)?;
+        let (main, sub) = self.next_change();
+        self.store.append(key, &[], |_| Stamp {
+            main,
+            sub,
+            create: 0,
+            version: 0,
+            lease: 0,
+        });
+        Some(Revision::new(main, i64::from(sub)))
+    }
+
+    /// Deletes the live keys of `range` in key order and hands each to `each` just before, without
+    /// its value.
+    pub fn delete_range(
+        &mut self,
+        range: &KeyRange<'_>,
+        resume: &mut Resume,
+        bound: SliceBound,
+        mut each: impl FnMut(&Record<'_>),
+    ) -> Visited {
+        let mut left = bound;
+        let mut keys = Vec::new();
+        let mut ends = Vec::new();
+        loop {
+            keys.clear();
+            ends.clear();
+            let some = SliceBound {
+                records: left.records.min(DELETE_RUN),
+                bytes: left.bytes.min(DELETE_RUN_BYTES),
+            };
+            let visited =
+                self.store
+                    .view()
+                    .visit(range, i64::MAX, Want::Keys, resume, some, |record| {
+                        each(record);
+                        keys.extend_from_slice(record.key);
+                        ends.push(keys.len());
+                        std::ops::ControlFlow::Continue(())
+                    });
+            let mut start = 0;
+            for end in &ends {
+                self.delete(&keys[start..*end]).expect("seen live just now");
+                start = *end;
+            }
+            match visited.expect("the newest entries are in the index") {
+                Visited::End => return Visited::End,
+                Visited::Stopped => unreachable!("the visitor never breaks off"),
+                Visited::More => {
+                    left.records = left.records.saturating_sub(some.records);
+                    left.bytes = left.bytes.saturating_sub(keys.len());
+                    if left.records == 0 || left.bytes == 0 {
+                        return Visited::More;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the transaction; answers the store's revision, which is the old one if nothing changed.
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "ending is the point, the number often known"
+    )]
+    pub fn finish(self) -> i64 {
+        self.revision()
+    }
+
+    fn next_change(&mut self) -> (i64, u32) {
+        let sub = self.changes;
+        self.changes = sub
+            .checked_add(1)
+            .expect("a transaction of 4 billion changes");
+        self.store.marks.revision = self.main;
+        (self.main, sub)
+    }
+}
+
+impl Reader {
+    /// The newest published state.
+    #[must_use]
+    pub fn pin(&self) -> Pin<'_> {
+        Pin(self.shared.pin())
+    }
+
+    /// Lets a read at `floor` or above go on after its pin: until the hold is dropped, compaction
+    /// gives no memory back that such a read can need. Take it while the first pin is held.
+    ///
+    /// # Errors
+    /// `Swept` if compaction has begun to pass `floor`, `Full` if too many are held.
+    pub fn hold(&self, floor: i64) -> Result<Hold, HoldRefused> {
+        self.holds.take(floor)
+    }
+}
+
+impl Pin<'_> {
+    /// The pinned state.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        let (root, front) = self.0.get();
+        View {
+            root,
+            log: &front.log,
+            marks: front.marks,
+        }
+    }
+
+    /// The remembered hash of the compaction at `rev`.
+    pub(super) fn compact_hash(&self, rev: i64) -> Option<CompactHash> {
+        let (_, front) = self.0.get();
+        front
+            .hashes
+            .iter()
+            .find(|hash| hash.revision == rev)
+            .copied()
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: MVCC_SEGMENT_BYTES,
+        }
+    }
+}
+
+/// What a fresh etcd file takes; tools divide by the size, so it is never 0.
+const FRESH_BYTES: u64 = 20_480;
+
+/// etcd counts whole pages.
+const PAGE_BYTES: u64 = 4096;
+
+/// Keys that a range deletion collects before it deletes them: the tree must not change under the
+/// walk.
+const DELETE_RUN: usize = 256;
+
+/// Bytes of those keys.
+const DELETE_RUN_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+use std::ops::ControlFlow;
+
+use super::*;
+use crate::mvcc::{Restore, Want};
+
+const NONE: LeaseId = LeaseId(0);
+
+fn store() -> (Store, Reader) {
+    Store::new(StoreConfig { segment_bytes: 512 })
+}
+
+fn values(view: &View<'_>, range: &KeyRange<'_>, rev: i64) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut resume = Resume::default();
+    let bound = SliceBound {
+        records: 3,
+        bytes: 10_000,
+    };
+    loop {
+        let visited = view.visit(range, rev, Want::Values, &mut resume, bound, |record| {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            found.push((text(record.key), text(record.value)));
+            ControlFlow::Continue(())
+        });
+        if visited.unwrap() == Visited::End {
+            return found;
+        }
+    }
+}
+
+/// [K1] A fresh store is at revision 1, the first write makes 2; version and creation restart with
+/// each generation.
+#[test]
+fn revisions_versions_and_generations_count_as_in_etcd() {
+    let (mut store, _) = store();
+    assert_eq!(store.revision(), 1);
+    let mut write = store.write();
+    assert_eq!(write.put(b"a", b"1", NONE), Revision::new(2, 0));
+    assert_eq!(write.put(b"b", b"1", NONE), Revision::new(2, 1));
+    assert_eq!(write.finish(), 2);
+    store.write().put(b"a", b"2", LeaseId(7));
+    assert_eq!(store.write().delete(b"a"), Some(Revision::new(4, 0)));
+    assert_eq!(store.write().delete(b"a"), None);
+    assert_eq!(store.write().finish(), 4);
+    store.write().put(b"a", b"3", NONE);
+    let view = store.view();
+    let newest = view.get_at(b"a", 5).unwrap().unwrap();
+    assert_eq!(
+        (newest.create_revision, newest.version, newest.value),
+        (5, 1, &b"3"[..])
+    );
+    let old = view.get_at(b"a", 3).unwrap().unwrap();
+    assert_eq!(
+        (old.create_revision, old.version, old.lease, old.value),
+        (2, 2, LeaseId(7), &b"2"[..])
+    );
+    assert!(view.get_at(b"a", 4).unwrap().is_none());
+    assert!(view.get_at(b"a", 1).unwrap().is_none());
+}
+
+/// Readers see a batch as a whole, at its publish, and keep what they pinned.
+#[test]
+fn a_pinned_view_does_not_change() {
+    let (mut store, reader) = store();
+    store.write().put(b"a", b"1", NONE);
+    assert_eq!(reader.pin().view().revision(), 1);
+    store.publish();
+    let pin = reader.pin();
+    store.write().put(b"a", b"2", NONE);
+    store.publish();
+    assert_eq!(pin.view().revision(), 2);
+    assert_eq!(
+        pin.view().get_at(b"a", i64::MAX).unwrap().unwrap().value,
+        b"1"
+    );
+    assert_eq!(
+        reader
+            .pin()
+            .view()
+            .get_at(b"a", i64::MAX)
+            .unwrap()
+            .unwrap()
+            .value,
+        b"2"
+    );
+}
+
+/// [facts 22.2] A key changed twice in one transaction is what the last change made it, also after
+/// a compaction there.
+#[test]
+fn the_newest_record_of_a_main_revision_survives_compaction_at_it() {
+    let (mut store, _) = store();
+    store.write().put(b"k", b"old", NONE);
+    let mut write = store.write();
+    write.delete(b"k").unwrap();
+    write.put(b"k", b"new", NONE);
+    assert_eq!(write.finish(), 3);
+    store.compact(3).unwrap();
+    while store.poll_space(1).unwrap() {}
+    let record = store.view().get_at(b"k", 3).unwrap().unwrap();
+    assert_eq!(
+        (record.value, record.create_revision, record.mod_revision),
+        (&b"new"[..], 3, Revision::new(3, 1))
+    );
+}
+
+/// [K16] Compaction gives memory back and keeps every read at or above its revision.
+#[test]
+fn compaction_keeps_reads_at_its_revision_and_frees_the_rest() {
+    let (mut store, reader) = store();
+    for round in 0..50 {
+        for key in 0..10 {
+            store.write().put(
+                format!("key{key}").as_bytes(),
+                format!("value {round}").as_bytes(),
+                NONE,
+            );
+        }
+    }
+    store.write().delete(b"key3");
+    store.publish();
+    let before = values(&store.view(), &KeyRange::All, 480);
+    let full = store.sizes();
+    assert_eq!(store.compact(480), Ok(()));
+    assert_eq!(store.compact(480), Err(RevisionRefused::Compacted));
+    assert_eq!(store.compact(10_000), Err(RevisionRefused::Future));
+    let hold = reader.hold(100).unwrap();
+    for _ in 0..1000 {
+        assert!(store.poll_space(10).unwrap());
+    }
+    assert_eq!(store.finished(), -1);
+    assert_eq!(values(&store.view(), &KeyRange::All, 100).len(), 10);
+    drop(hold);
+    while store.poll_space(7).unwrap() {
+        store.publish();
+    }
+    store.publish();
+    assert_eq!(store.finished(), 480);
+    assert_eq!(values(&reader.pin().view(), &KeyRange::All, 480), before);
+    assert!(store.sizes().total < full.total);
+    assert!(store.sizes().in_use <= store.sizes().total);
+    assert_eq!(
+        reader.pin().view().check(479),
+        Err(RevisionRefused::Compacted)
+    );
+    assert_eq!(reader.pin().view().check(480), Ok(480));
+}
+
+/// A deleted key leaves the index with the compaction after its deletion, not with the one at it.
+#[test]
+fn a_tombstone_exactly_at_the_compacted_revision_is_kept() {
+    let (mut store, _) = store();
+    store.write().put(b"a", b"1", NONE);
+    store.write().delete(b"a").unwrap();
+    store.compact(3).unwrap();
+    while store.poll_space(1).unwrap() {}
+    assert!(store.segment_of(b"a").is_some());
+    store.write().put(b"b", b"1", NONE);
+    store.compact(4).unwrap();
+    while store.poll_space(1).unwrap() {}
+    assert!(store.segment_of(b"a").is_none());
+    assert!(store.segment_of(b"b").is_some());
+}
+
+/// A store rebuilt from its checkpoint answers as before; the bytes may come cut anywhere.
+#[test]
+fn a_checkpoint_rebuilds_the_same_store() {
+    let (mut store, _) = store();
+    for key in 0..100 {
+        store.write().put(
+            format!("key{:02}", key % 40).as_bytes(),
+            format!("{key}").as_bytes(),
+            NONE,
+        );
+    }
+    store.write().delete(b"key05");
+    store.compact(30).unwrap();
+    store.publish();
+    let mut cursor = store.checkpoint().unwrap();
+    let mut bytes = Vec::new();
+    while cursor.next_chunk(&mut bytes, 100).unwrap() {}
+    for step in [1, 7, bytes.len()] {
+        let mut restore = Restore::new(StoreConfig { segment_bytes: 700 });
+        for piece in bytes.chunks(step) {
+            restore.push(piece).unwrap();
+        }
+        let (mut rebuilt, _) = restore.finish().unwrap();
+        assert_eq!(
+            (rebuilt.revision(), rebuilt.compacted(), rebuilt.finished()),
+            (102, 30, -1)
+        );
+        while rebuilt.poll_space(5).unwrap() {}
+        assert_eq!(rebuilt.finished(), 30);
+        for rev in 30..=102 {
+            assert_eq!(
+                values(&rebuilt.view(), &KeyRange::All, rev),
+                values(&store.view(), &KeyRange::All, rev)
+            );
+        }
+    }
+    let mut cut = Restore::new(StoreConfig::default());
+    cut.push(&bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(cut.finish().err(), Some(crate::mvcc::BadCheckpoint::Short));
+}
+
+/// A cold segment parks the read that needs it and nothing else; no record is handed out twice.
+#[test]
+fn reads_of_a_cold_segment_ask_for_it_and_go_on_when_it_is_warm() {
+    let (mut store, _) = store();
+    for key in 0..40 {
+        store
+            .write()
+            .put(format!("key{key:02}").as_bytes(), b"value", NONE);
+    }
+    let cold = store.segment_of(b"key00").unwrap();
+    store.chill(cold);
+    assert_eq!(store.view().get_at(b"key00", 41), Err(NeedRead(cold)));
+    assert!(store.view().meta_at(b"key00", 41).unwrap().is_some());
+    assert!(store.view().get_at(b"key39", 41).unwrap().is_some());
+    let mut seen = 0;
+    let mut resume = Resume::default();
+    let mut need = None;
+    while let Err(NeedRead(segment)) = store.view().visit(
+        &KeyRange::All,
+        41,
+        Want::Values,
+        &mut resume,
+        SliceBound::NONE,
+        |_| {
+            seen += 1;
+            ControlFlow::Continue(())
+        },
+    ) {
+        assert_eq!(need.replace(segment), None);
+        store.warm(segment);
+    }
+    assert_eq!(need, Some(cold));
+    assert_eq!(seen, 40);
+}
+
+/// [K12] A range deletion deletes in key order, one record a key, in one revision, and can be
+/// sliced.
+#[test]
+fn delete_range_deletes_live_keys_in_order_in_one_revision() {
+    let (mut store, _) = store();
+    for key in 0..600 {
+        store
+            .write()
+            .put(format!("key{key:03}").as_bytes(), b"value", NONE);
+    }
+    store.write().delete(b"key100");
+    let range = KeyRange::Range {
+        start: b"key050",
+        end: b"key500",
+    };
+    let mut write = store.write();
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    let mut resume = Resume::default();
+    let bound = SliceBound {
+        records: 100,
+        bytes: 1 << 20,
+    };
+    let mut slices = 1;
+    while write.delete_range(&range, &mut resume, bound, |record| {
+        seen.push(record.key.to_vec())
+    }) == Visited::More
+    {
+        slices += 1;
+    }
+    assert!(slices >= 4);
+    assert_eq!(write.finish(), 603);
+    assert_eq!(seen.len(), 449);
+    assert!(seen.is_sorted());
+    assert_eq!(store.view().count(&range, 603).unwrap(), 0);
+    assert_eq!(store.view().count(&range, 602).unwrap(), 449);
+    assert_eq!(store.view().count(&KeyRange::All, 603).unwrap(), 150);
+}
+
+/// Tools divide by the size; a fresh store looks as large as a fresh etcd.
+#[test]
+fn a_fresh_store_has_the_size_of_a_fresh_etcd() {
+    let (mut store, _) = store();
+    assert_eq!(
+        store.sizes(),
+        Sizes {
+            total: 20_480,
+            in_use: 20_480
+        }
+    );
+    for _ in 0..9 {
+        store.write().put(b"k", &[0; 4096], NONE);
+    }
+    assert!(store.sizes().total > 53_248);
+}

@@ -1,0 +1,44 @@
+use super::{Body, Leaf, Node};
+
+/// Counts the keys in `from..before` that are live at main revision `rev`. `is_live` decides for a
+/// key that was created, deleted or created anew after `rev`; it is asked only below nodes where
+/// that happened.
+pub(crate) fn count<'a, E>(
+    node: &'a Node,
+    from: Option<&[u8]>,
+    before: Option<&[u8]>,
+    rev: i64,
+    is_live: &mut impl FnMut(&'a Leaf, usize) -> Result<bool, E>,
+) -> Result<u64, E> {
+    let mut total = 0;
+    match &node.body {
+        Body::Leaf(leaf) => {
+            let first = from.map_or(0, |from| leaf.search(from).0);
+            let end = before.map_or(leaf.len(), |before| leaf.search(before).0);
+            for index in first..end {
+                let entry = leaf.entry(index);
+                let live = if entry.changed() <= rev {
+                    entry.is_live()
+                } else {
+                    is_live(leaf, index)?
+                };
+                total += u64::from(live);
+            }
+        }
+        Body::Inner(inner) => {
+            let first = from.map_or(0, |from| inner.child_for(from));
+            let last = before.map_or(inner.len() - 1, |before| inner.child_for(before));
+            for index in first..=last {
+                let from = from.filter(|_| index == first);
+                let before = before.filter(|_| index == last);
+                let summary = inner.summary_of(index);
+                total += if from.is_none() && before.is_none() && summary.changed <= rev {
+                    u64::from(summary.live)
+                } else {
+                    count(inner.child(index), from, before, rev, is_live)?
+                };
+            }
+        }
+    }
+    Ok(total)
+}

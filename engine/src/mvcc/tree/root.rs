@@ -1,0 +1,271 @@
+//! Who owns the nodes of the tree: the only unsafe code of the index.
+//!
+//! A `Link` owns its node as a `Box` would, but for two things. Copying an inner node copies its
+//! links bit by bit; from then on the old node, and the links in it, belong to the published past
+//! and are only read. And dropping a link frees nothing: `Nursery` frees a node at once if no
+//! reader can know it, else through the epoch, one deferred function for each publish.
+//!
+//! So at any time: every node of the writer's tree hangs on one link; a node stamped with the
+//! current batch was never published; a node that was replaced or released lives until no pin is
+//! left that could have seen it.
+
+use std::marker::PhantomData;
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned};
+
+use super::{Body, Node};
+
+/// The one reference to a node in its version of the tree. Not `Clone`: see the head of this file.
+pub(super) struct Link(NonNull<Node>);
+
+/// The writer's side: makes, copies and retires nodes.
+pub(super) struct Nursery {
+    /// The stamp of nodes made since the last publish; unique to this nursery's batch.
+    batch: u64,
+    /// Nodes of the published tree that the writer's tree no longer has.
+    retired: Vec<NonNull<Node>>,
+    /// Retired nodes handed to the epoch since it was last told to hurry.
+    unflushed: usize,
+}
+
+/// The newest published tree and what belongs to it.
+pub(crate) struct Shared<T> {
+    /// Never null; owns the published state and, when dropped, every node below its root.
+    current: Atomic<Published<T>>,
+}
+
+struct Published<T> {
+    root: Link,
+    rest: T,
+}
+
+/// Keeps everything that was published when it was made.
+pub(crate) struct Pin<'s, T> {
+    /// Declared for its drop: the epoch stays pinned as long as `state` can be used.
+    _guard: Guard,
+    state: NonNull<Published<T>>,
+    shared: PhantomData<&'s Shared<T>>,
+}
+
+/// What one publish replaced; its drop is what the epoch defers.
+struct Garbage<T> {
+    nodes: Vec<NonNull<Node>>,
+    state: Option<Owned<Published<T>>>,
+}
+
+// SAFETY: a link is a unique reference to a node, and nodes are plain data, links and an
+// `Arc<[u8]>`.
+unsafe impl Send for Link {}
+// SAFETY: through a shared link a node can only be read.
+unsafe impl Sync for Link {}
+// SAFETY: as for `Link`: the list only waits to be published or freed.
+unsafe impl Send for Nursery {}
+// SAFETY: a shared nursery can do nothing with its list.
+unsafe impl Sync for Nursery {}
+// SAFETY: garbage owns its nodes and its state; `T: Send` lets the state be dropped elsewhere.
+unsafe impl<T: Send> Send for Garbage<T> {}
+
+impl Link {
+    /// The node. For the writer it lives until it is changed, which needs the link exclusively; for
+    /// a reader the pin from which this link was reached keeps it.
+    pub(super) fn get(&self) -> &Node {
+        // SAFETY: the node is freed only when no pin that could reach this link is left, and by the
+        // writer only when the link was given up (`release`) or replaced (`make_mut`), which this
+        // borrow excludes.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The same node for the published past or for a node copied bit by bit; the caller keeps the
+    /// two apart as the head says.
+    fn alias(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl Nursery {
+    pub(super) fn new() -> Self {
+        Self {
+            batch: 1,
+            retired: Vec::new(),
+            unflushed: 0,
+        }
+    }
+
+    /// A new node that only the writer knows.
+    pub(super) fn alloc(&self, body: Body) -> Link {
+        Link(NonNull::from(Box::leak(Box::new(Node {
+            batch: self.batch,
+            body,
+        }))))
+    }
+
+    /// The node of `slot` for writing: itself if no reader can know it, else a copy that takes its
+    /// place in `slot`.
+    pub(super) fn make_mut<'l>(&mut self, slot: &'l mut Link) -> &'l mut Body {
+        if slot.get().batch != self.batch {
+            let copy = self.copy(slot.get());
+            self.retired.push(mem::replace(slot, copy).0);
+        }
+        // SAFETY: stamped with the current batch, so never published, and `slot`, borrowed
+        // exclusively, is its only link.
+        let node = unsafe { slot.0.as_mut() };
+        &mut node.body
+    }
+
+    /// The tree no longer has this node. Its children were given to other nodes before.
+    pub(super) fn release(&mut self, link: Link) {
+        if link.get().batch == self.batch {
+            // SAFETY: never published, and its only link is given up here; it came from `Box` in
+            // `alloc` or `copy`.
+            drop(unsafe { Box::from_raw(link.0.as_ptr()) });
+        } else {
+            self.retired.push(link.0);
+        }
+    }
+
+    /// A bitwise copy stamped with the current batch.
+    fn copy(&self, node: &Node) -> Link {
+        let mut fresh = Box::<Node>::new_uninit();
+        // SAFETY: two distinct nodes. Besides plain data and links (the old ones are only read from
+        // now on, see the head) a node holds one `Arc`, counted again below.
+        unsafe { ptr::copy_nonoverlapping(node, fresh.as_mut_ptr(), 1) };
+        mem::forget(node.keys().clone());
+        // SAFETY: all of it was written by the copy.
+        let mut fresh = unsafe { fresh.assume_init() };
+        fresh.batch = self.batch;
+        Link(NonNull::from(Box::leak(fresh)))
+    }
+
+    /// Shows `root` and `rest` to new pins, freezes all nodes made so far and hands the replaced
+    /// ones to the epoch.
+    pub(super) fn publish<T: Send + 'static>(
+        &mut self,
+        shared: &Shared<T>,
+        root: &Link,
+        rest: T,
+        hurry: bool,
+    ) {
+        let state = Owned::new(Published {
+            root: root.alias(),
+            rest,
+        });
+        let guard = epoch::pin();
+        // Release pairs with the load in `Shared::pin`: who sees the state sees the nodes. Acquire,
+        // to free what it replaced.
+        let old = shared.current.swap(state, Ordering::AcqRel, &guard);
+        // SAFETY: it was the published state until now and is no longer reachable for new pins;
+        // only this call retires it.
+        let old = unsafe { old.into_owned() };
+        let nodes = mem::take(&mut self.retired);
+        self.unflushed += nodes.len();
+        let garbage = Garbage {
+            nodes,
+            state: Some(old),
+        };
+        // The epoch runs it when all pins that are held now are gone.
+        guard.defer(move || drop(garbage));
+        if hurry || self.unflushed >= FLUSH_NODES {
+            self.unflushed = 0;
+            guard.flush();
+        }
+        self.freeze();
+    }
+
+    /// From now on no node made so far is changed in place.
+    pub(super) fn freeze(&mut self) {
+        self.batch += 1;
+    }
+
+    /// Frees what was made since the last publish and hangs on `link`; the rest belongs to
+    /// `Shared`.
+    pub(super) fn free_unpublished(&mut self, link: &mut Link) {
+        if link.get().batch != self.batch {
+            return;
+        }
+        if let Body::Inner(inner) = self.make_mut(link) {
+            while inner.len() > 0 {
+                let mut child = inner.remove(inner.len() - 1);
+                self.free_unpublished(&mut child);
+            }
+        }
+        // SAFETY: never published; the caller gives up the tree that `link` hangs in and does not
+        // use the link again.
+        drop(unsafe { Box::from_raw(link.0.as_ptr()) });
+    }
+}
+
+impl<T> Shared<T> {
+    /// Publishes the first state.
+    pub(super) fn new(root: &Link, rest: T) -> Arc<Self> {
+        Arc::new(Self {
+            current: Atomic::new(Published {
+                root: root.alias(),
+                rest,
+            }),
+        })
+    }
+
+    /// The newest published state, kept until the pin is dropped.
+    pub(crate) fn pin(&self) -> Pin<'_, T> {
+        let guard = epoch::pin();
+        // Acquire pairs with the swap in `publish`.
+        let state = self.current.load(Ordering::Acquire, &guard);
+        let state =
+            NonNull::new(state.as_raw().cast_mut()).expect("a state is published from the start");
+        Pin {
+            _guard: guard,
+            state,
+            shared: PhantomData,
+        }
+    }
+}
+
+impl<T> Pin<'_, T> {
+    /// The root and what was published with it.
+    pub(crate) fn get(&self) -> (&Node, &T) {
+        // SAFETY: loaded under `_guard`; `publish` frees a state only through the epoch and
+        // `Shared` outlives the pin.
+        let state = unsafe { self.state.as_ref() };
+        (state.root.get(), &state.rest)
+    }
+}
+
+impl<T> Drop for Garbage<T> {
+    fn drop(&mut self) {
+        for node in self.nodes.drain(..) {
+            // SAFETY: retired once, by `make_mut` or `release`; the epoch says that no pin can
+            // reach it any more.
+            drop(unsafe { Box::from_raw(node.as_ptr()) });
+        }
+        drop(self.state.take());
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let current = mem::replace(&mut self.current, Atomic::null());
+        // SAFETY: `&mut self`: no pin is left (they borrow it), and the writer, who held an `Arc`
+        // of it, is gone.
+        let state = unsafe { current.into_owned() };
+        free_below(&state.root);
+    }
+}
+
+/// Frees a whole published tree. The caller owns it and uses no link of it again.
+fn free_below(link: &Link) {
+    if let Body::Inner(inner) = &link.get().body {
+        for index in 0..inner.len() {
+            free_below(inner.link(index));
+        }
+    }
+    // SAFETY: see above; every node hangs on one link, so it is freed once.
+    drop(unsafe { Box::from_raw(link.0.as_ptr()) });
+}
+
+/// Replaced nodes (2 KiB each) that may wait in this thread's bag before the epoch is told to
+/// collect.
+const FLUSH_NODES: usize = 256;

@@ -1,0 +1,405 @@
+use std::ops::{ControlFlow, Range};
+
+use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
+use super::revlog::NeedRead;
+use super::revlog::directory::Directory;
+use super::revlog::record::Stored;
+use super::store::{Marks, RevisionRefused};
+use super::tree::{self, Entry, Leaf, Node};
+use crate::types::{LeaseId, Revision};
+
+/// One record of one key, as clients know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value; empty where only the index was asked.
+    pub value: &'a [u8],
+    /// Main revision of the first put of this generation.
+    pub create_revision: i64,
+    /// The revision that made this record.
+    pub mod_revision: Revision,
+    /// Puts since the creation, this one included; 0 in a tombstone, which only the log shows.
+    pub version: i64,
+    /// The lease it is attached to, 0 for none.
+    pub lease: LeaseId,
+}
+
+/// The store as it was at one publish: immutable as long as the pin it came from is held. Revisions
+/// are main revisions; reads at a compacted or future one are not refused here but by `check`.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub(super) root: &'a Node,
+    pub(super) log: &'a Directory,
+    pub(super) marks: Marks,
+}
+
+/// What a key was at a revision.
+enum Found<'a> {
+    Newest(&'a Entry),
+    Older(Stored<'a>),
+    Nothing,
+}
+
+impl<'a> View<'a> {
+    /// The main revision of the last change.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.marks.revision
+    }
+
+    /// The compacted revision: reads below it are refused. -1 if nothing was ever compacted.
+    #[must_use]
+    pub fn compacted(&self) -> i64 {
+        self.marks.compacted
+    }
+
+    /// The compacted revision up to which the memory is given back; at most `compacted`.
+    #[must_use]
+    pub fn finished(&self) -> i64 {
+        self.marks.finished
+    }
+
+    /// The revision to read at when a client asks for `rev`: 0 and below mean the newest. [K5]
+    ///
+    /// # Errors
+    /// The revision lies in the future or was compacted; one equal to the compacted revision can be
+    /// read.
+    pub fn check(&self, rev: i64) -> Result<i64, RevisionRefused> {
+        if rev > self.revision() {
+            Err(RevisionRefused::Future)
+        } else if rev <= 0 {
+            Ok(self.revision())
+        } else if rev < self.compacted() {
+            Err(RevisionRefused::Compacted)
+        } else {
+            Ok(rev)
+        }
+    }
+
+    /// The record of `key` at `rev`, if it was live then.
+    ///
+    /// # Errors
+    /// A segment must be read first.
+    pub fn get_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
+        let Some((leaf, index)) = self.root.get(key) else {
+            return Ok(None);
+        };
+        match self.find(leaf.entry(index), rev)? {
+            Found::Newest(entry) => self.value_of(leaf.key(index), entry).map(Some),
+            Found::Older(stored) => Ok(Some(stored.record())),
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// As `get_at`, without the value.
+    ///
+    /// # Errors
+    /// A segment must be read first; never at the newest revision.
+    pub fn meta_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
+        let Some((leaf, index)) = self.root.get(key) else {
+            return Ok(None);
+        };
+        match self.find(leaf.entry(index), rev)? {
+            Found::Newest(entry) => Ok(Some(meta_of(leaf.key(index), entry))),
+            Found::Older(stored) => Ok(Some(Record {
+                value: &[],
+                ..stored.record()
+            })),
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// How many keys of `range` were live at `rev`. O(log n) below nodes where nothing was created
+    /// or deleted after `rev`.
+    ///
+    /// # Errors
+    /// A segment must be read first.
+    pub fn count(&self, range: &KeyRange<'_>, rev: i64) -> Result<u64, NeedRead> {
+        if let KeyRange::Single(key) = range {
+            return Ok(u64::from(self.meta_at(key, rev)?.is_some()));
+        }
+        let (from, before) = range.bounds();
+        if is_empty(from, before) {
+            return Ok(0);
+        }
+        tree::count(self.root, from, before, rev, &mut |leaf, index| {
+            Ok(!matches!(
+                self.find(leaf.entry(index), rev)?,
+                Found::Nothing
+            ))
+        })
+    }
+
+    /// Hands out the records of `range` that were live at `rev`, in key order, from where `resume`
+    /// stands.
+    ///
+    /// # Errors
+    /// A segment must be read first; `resume` stands at the record that needs it, nothing is handed
+    /// out twice.
+    pub fn visit(
+        &self,
+        range: &KeyRange<'_>,
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+        bound: SliceBound,
+        mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> Result<Visited, NeedRead> {
+        if let KeyRange::Single(key) = range {
+            return self.visit_single(key, rev, want, resume, each);
+        }
+        let (start, before) = range.bounds();
+        let resumed = std::mem::take(&mut resume.key);
+        let from = if resume.is_set {
+            Some(&resumed[..])
+        } else {
+            start
+        };
+        let mut slice = Slice {
+            view: self,
+            rev,
+            want,
+            left: bound,
+        };
+        let mut end = Ok(Visited::End);
+        if !is_empty(from, before) {
+            let stopped = tree::walk(self.root, from, before, &mut |leaf, places| {
+                let mut next = places.start;
+                while next < places.end {
+                    let chunk = next..places.end.min(next + LOOK_AHEAD);
+                    slice.each(leaf, chunk.clone(), chunk, &mut each)?;
+                    next += LOOK_AHEAD;
+                }
+                ControlFlow::Continue(())
+            });
+            if let ControlFlow::Break(stop) = stopped {
+                resume.key = resumed;
+                match stop {
+                    Stop::Before(key, _) => resume.set(key),
+                    Stop::At(key) => resume.set_after(key),
+                }
+                end = stop.end();
+            }
+        }
+        end
+    }
+
+    /// As `visit`, from the greatest key downward.
+    ///
+    /// # Errors
+    /// As `visit`.
+    pub fn visit_back(
+        &self,
+        range: &KeyRange<'_>,
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+        bound: SliceBound,
+        mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> Result<Visited, NeedRead> {
+        if let KeyRange::Single(key) = range {
+            return self.visit_single(key, rev, want, resume, each);
+        }
+        let (from, end) = range.bounds();
+        let resumed = std::mem::take(&mut resume.key);
+        let before = if resume.is_set {
+            Some(&resumed[..])
+        } else {
+            end
+        };
+        let mut slice = Slice {
+            view: self,
+            rev,
+            want,
+            left: bound,
+        };
+        let mut end = Ok(Visited::End);
+        if !is_empty(from, before) {
+            let stopped = tree::walk_back(self.root, from, before, &mut |leaf, places| {
+                let mut next = places.end;
+                while next > places.start {
+                    let chunk = places.start.max(next.saturating_sub(LOOK_AHEAD))..next;
+                    next = chunk.start;
+                    slice.each(leaf, chunk.clone(), chunk.rev(), &mut each)?;
+                }
+                ControlFlow::Continue(())
+            });
+            if let ControlFlow::Break(stop) = stopped {
+                resume.key = resumed;
+                match stop {
+                    Stop::Before(key, _) => resume.set_after(key),
+                    Stop::At(key) => resume.set(key),
+                }
+                end = stop.end();
+            }
+        }
+        end
+    }
+
+    fn visit_single(
+        &self,
+        key: &[u8],
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+        mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> Result<Visited, NeedRead> {
+        if resume.is_set {
+            return Ok(Visited::End);
+        }
+        let record = match want {
+            Want::Values => self.get_at(key, rev)?,
+            Want::Keys => self.meta_at(key, rev)?,
+        };
+        if let Some(record) = record
+            && each(&record).is_break()
+        {
+            resume.set(key);
+            return Ok(Visited::Stopped);
+        }
+        Ok(Visited::End)
+    }
+
+    /// The record of a key at `rev`, from its newest entry back. A record that compaction has
+    /// dropped was not live then.
+    fn find(&self, entry: &'a Entry, rev: i64) -> Result<Found<'a>, NeedRead> {
+        if entry.main <= rev {
+            return Ok(if entry.is_live() {
+                Found::Newest(entry)
+            } else {
+                Found::Nothing
+            });
+        }
+        let mut at = entry.at;
+        loop {
+            let Some(stored) = self.log.record(at)? else {
+                return Ok(Found::Nothing);
+            };
+            if stored.main() <= rev {
+                return Ok(if stored.is_tombstone() {
+                    Found::Nothing
+                } else {
+                    Found::Older(stored)
+                });
+            }
+            let (jump, prev) = (stored.jump(), stored.prev());
+            if prev.main == 0 {
+                return Ok(Found::Nothing);
+            }
+            at = if jump.main > rev { jump.at } else { prev.at };
+        }
+    }
+
+    fn value_of(&self, key: &'a [u8], entry: &Entry) -> Result<Record<'a>, NeedRead> {
+        let stored = self
+            .log
+            .record(entry.at)?
+            .expect("the newest record of a live key is never dropped");
+        Ok(Record {
+            value: stored.value(),
+            ..meta_of(key, entry)
+        })
+    }
+}
+
+/// One call of `visit`.
+struct Slice<'v, 'a> {
+    view: &'v View<'a>,
+    rev: i64,
+    want: Want,
+    left: SliceBound,
+}
+
+/// Why and where a walk ends early.
+enum Stop<'a> {
+    /// This key was not handed out: the slice is used up, or a segment must be read.
+    Before(&'a [u8], Option<NeedRead>),
+    /// This one was, and the visitor broke off.
+    At(&'a [u8]),
+}
+
+impl<'a> Slice<'_, 'a> {
+    /// Hands out the records of a few neighbours in one leaf, `chunk` in the order of `order`. All
+    /// are looked up before the first is used, so that their cache misses overlap.
+    fn each(
+        &mut self,
+        leaf: &'a Leaf,
+        chunk: Range<usize>,
+        order: impl Iterator<Item = usize>,
+        each: &mut impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> ControlFlow<Stop<'a>> {
+        let mut found = [const { Ok(None) }; LOOK_AHEAD];
+        for index in chunk.clone() {
+            found[index - chunk.start] = self.look(leaf, index);
+        }
+        for index in order {
+            let key = leaf.key(index);
+            if self.left.records == 0 || self.left.bytes == 0 {
+                return ControlFlow::Break(Stop::Before(key, None));
+            }
+            self.left.records -= 1;
+            let record = match found[index - chunk.start] {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(need) => return ControlFlow::Break(Stop::Before(key, Some(need))),
+            };
+            self.left.bytes = self
+                .left
+                .bytes
+                .saturating_sub(record.key.len() + record.value.len());
+            if each(&record).is_break() {
+                return ControlFlow::Break(Stop::At(key));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn look(&self, leaf: &'a Leaf, index: usize) -> Result<Option<Record<'a>>, NeedRead> {
+        let key = leaf.key(index);
+        match self.view.find(leaf.entry(index), self.rev)? {
+            Found::Newest(entry) if self.want == Want::Values => {
+                self.view.value_of(key, entry).map(Some)
+            }
+            Found::Newest(entry) => Ok(Some(meta_of(key, entry))),
+            Found::Older(stored) if self.want == Want::Values => Ok(Some(stored.record())),
+            Found::Older(stored) => Ok(Some(Record {
+                value: &[],
+                ..stored.record()
+            })),
+            Found::Nothing => Ok(None),
+        }
+    }
+}
+
+impl Stop<'_> {
+    fn end(&self) -> Result<Visited, NeedRead> {
+        match self {
+            Self::Before(_, Some(need)) => Err(*need),
+            Self::Before(_, None) => Ok(Visited::More),
+            Self::At(_) => Ok(Visited::Stopped),
+        }
+    }
+}
+
+fn meta_of<'a>(key: &'a [u8], entry: &Entry) -> Record<'a> {
+    Record {
+        key,
+        value: &[],
+        create_revision: entry.create,
+        mod_revision: Revision::new(entry.main, i64::from(entry.sub)),
+        version: entry.version,
+        lease: LeaseId(entry.lease),
+    }
+}
+
+fn is_empty(from: Option<&[u8]>, before: Option<&[u8]>) -> bool {
+    match (from, before) {
+        (Some(from), Some(before)) => from >= before,
+        (None, Some(before)) => before.is_empty(),
+        _ => false,
+    }
+}
+
+/// Records that are looked up before the first of them is handed out.
+const LOOK_AHEAD: usize = 8;
