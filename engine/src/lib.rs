@@ -9,3 +9,4 @@ pub mod mvcc;
 pub mod raft;
 pub mod replica;
 pub mod types;
+pub mod wal;

@@ -40,3 +40,41 @@ pub const READ_SLICE_BYTES: usize = 64 << 10;
 
 const _: () = assert!(LEAF_KEYS_MAX >= 8);
 const _: () = assert!(INNER_CHILDREN_MAX >= 8);
+
+// ---- wal, checkpoint files, io ----
+
+/// A group closes at this size, or at one run if that is larger: 1 MiB costs the disk under 2 ms and keeps memory small.
+pub const WAL_GROUP_BYTES: usize = 1 << 20;
+
+/// The first segment, and the smallest: small enough that making it does not delay the first start.
+pub const WAL_SEGMENT_BYTES_MIN: u64 = 4 << 20;
+
+/// Segment sizes double up to here: large enough that changing segments costs nothing, small enough to fill in a second.
+pub const WAL_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Kept back for a full disk: one smallest segment.
+pub const WAL_BALLAST_BYTES: u64 = WAL_SEGMENT_BYTES_MIN;
+
+/// One write of the background filling: long enough for the disk, short enough that a flush does not wait long behind it.
+pub const WAL_FILL_BYTES: usize = 256 << 10;
+
+/// One read of recovery.
+pub const WAL_READ_BYTES: usize = 1 << 20;
+
+/// A failed read is repeated, this many times in all; then it counts as damage.
+pub const WAL_READ_TRIES: u32 = 3;
+
+/// Free segments kept beside the next one; more are removed, smallest first.
+pub const WAL_SPARE_SEGMENTS_MAX: usize = 4;
+
+/// One chunk of a checkpoint file.
+pub const CHECKPOINT_CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// Log operations in flight: one frame and one superblock, with room for reads later.
+pub const WAL_IO_OPS_MAX: usize = 8;
+
+/// A submission that the kernel asks to repeat is repeated this often, then it is an error.
+pub const WAL_IO_TRIES: u32 = 1000;
+
+const _: () = assert!(WAL_GROUP_BYTES as u64 * 2 <= WAL_SEGMENT_BYTES_MIN);
+const _: () = assert!(WAL_BALLAST_BYTES >= WAL_SEGMENT_BYTES_MIN);

@@ -1,0 +1,60 @@
+//! The log on disk as pure data.
+//!
+//! Promises: an entry reported durable survives a power cut; recovery returns the whole log that was promised, or names
+//! the damage and changes nothing; a torn tail that was never promised is cut in silence.
+//! Never: a syscall, a clock, a thread. `Wal::poll_op` says what to write, `on_done` hears that it is written.
+//! Start at `group.rs`, then `recover.rs`; the bytes are in docs/FORMAT.md.
+
+mod checkpoint_file;
+mod corrupt;
+mod create;
+mod group;
+mod job;
+mod record;
+mod recover;
+mod segment;
+mod superblock;
+mod verdict;
+mod walk;
+
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+mod mem_disk;
+
+pub use checkpoint_file::{CheckpointReader, CheckpointWriter};
+pub use corrupt::{Corrupt, Rot, WalFailed};
+pub use create::create;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzz::fuzz_wal_recover;
+pub use group::Wal;
+pub use job::{Job, JobDone};
+pub use recover::{Progress, RecoverConfig, Recovered, Replayed, recover};
+pub use segment::{Space, WalLimits};
+pub use superblock::{
+    ARCHIVE_FEATURES, DIRECTORY_FORMAT, Found, Identity, Place, Superblock, look,
+};
+
+use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind, DiskOp, File, Pages};
+
+/// Reads into `into`, trying again a few times if the device fails: a read, unlike a write, may be repeated.
+fn read_pages(
+    disk: &mut dyn Disk,
+    file: File,
+    offset: u64,
+    mut into: Pages,
+) -> Result<(Pages, usize), DiskError> {
+    let count = into.count();
+    let mut tries = crate::limits::WAL_READ_TRIES;
+    loop {
+        match disk.perform(DiskOp::Read { file, offset, into }) {
+            Ok(DiskAnswer::Read { pages, bytes }) => return Ok((pages, bytes)),
+            Ok(other) => unreachable!("a read answered {other:?}"),
+            Err(error) if error.kind != DiskErrorKind::Failed || tries == 1 => return Err(error),
+            Err(_) => {
+                tries -= 1;
+                into = Pages::zeroed(count);
+            }
+        }
+    }
+}
