@@ -5,4 +5,5 @@
 pub mod config;
 pub mod log;
 pub mod shutdown;
+pub mod systemd;
 pub mod version;

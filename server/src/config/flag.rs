@@ -140,7 +140,7 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
-/// The name most like `wrong`, if one is near enough to be a slip: a third of its letters at most.
+/// The name most like `wrong`, if one is near enough to be a slip: two letters, or a third of them.
 pub(super) fn nearest(wrong: &str) -> Option<&'static str> {
     nearest_of(
         wrong,
@@ -156,7 +156,7 @@ pub(super) fn nearest_of<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) 
     words
         .map(|word| (edit_distance(wrong, word), word))
         .min_by_key(|&(distance, _)| distance)
-        .filter(|&(distance, _)| distance * 3 <= wrong.chars().count())
+        .filter(|&(distance, _)| distance <= (wrong.chars().count() / 3).max(2))
         .map(|(_, word)| word)
 }
 
@@ -211,6 +211,7 @@ mod tests {
     fn a_slip_of_the_pen_finds_the_flag_and_nonsense_finds_none() {
         assert_eq!(nearest("data-dri"), Some("data-dir"));
         assert_eq!(nearest("listen-client-url"), Some("listen-client-urls"));
+        assert_eq!(nearest("nmae"), Some("name"));
         assert_eq!(nearest("zzzzzz"), None);
     }
 }

@@ -138,8 +138,8 @@ pub const MAX_THREADS: u32 = 256;
 pub struct Warning {
     /// The message.
     pub message: &'static str,
-    /// What it is about, as key and value.
-    pub fields: Vec<(&'static str, String)>,
+    /// What it is about, as key and value; keys are those that `main.rs` reports.
+    fields: Vec<(&'static str, String)>,
 }
 
 impl Warning {
@@ -155,8 +155,8 @@ impl Warning {
         self
     }
 
-    #[cfg(test)]
-    fn field(&self, key: &str) -> Option<&str> {
+    /// The value of a field, if the warning has it.
+    pub fn field(&self, key: &str) -> Option<&str> {
         self.fields
             .iter()
             .find(|(name, _)| *name == key)
