@@ -32,4 +32,6 @@ macro_rules! targets {
 targets! {
     hpack: basalt_net::hpack::fuzz::hpack;
     proto_request: basalt_pb::hot::fuzz_one;
+    tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
+    wal_recover: basalt_engine::wal::fuzz_wal_recover;
 }
