@@ -28,6 +28,42 @@ pub fn go_program(name: &str) -> Option<PathBuf> {
     Some(to)
 }
 
+/// A Python with the pinned packages of `tests/conformance/python`. `None`, said loudly, without Python or the packages.
+pub fn python() -> Option<PathBuf> {
+    static ONE_INSTALL: Mutex<()> = Mutex::new(());
+    let python = tools::find("python3")?;
+    let _turn = ONE_INSTALL
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tools::profile_dir().join("conformance").join("python");
+    let own = folder.join("bin/python");
+    let requirements = conformance().join("python/requirements.txt");
+    let has_packages = || run(Command::new(&own).args(["-c", "import aetcd"]));
+    if has_packages() {
+        return Some(own);
+    }
+    run(Command::new(python).args(["-m", "venv"]).arg(&folder));
+    run(Command::new(&own)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--only-binary=:all:",
+            "-r",
+        ])
+        .arg(requirements));
+    if !has_packages() {
+        tools::missing("the packages of tests/conformance/python/requirements.txt");
+        return None;
+    }
+    Some(own)
+}
+
+fn run(command: &mut Command) -> bool {
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// The folder of the foreign clients and of the differential test's scripts.
 pub fn conformance() -> PathBuf {
     tools::workspace().join("tests/conformance")

@@ -59,15 +59,36 @@ fn parse(text: &str) -> Option<Answer> {
         .get(..3)?
         .parse()
         .ok()?;
-    let headers = lines
+    let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
         .collect();
+    let is_chunked =
+        |(name, value): &(String, String)| name == "transfer-encoding" && value == "chunked";
+    let body = if headers.iter().any(is_chunked) {
+        joined(body)?
+    } else {
+        body.to_owned()
+    };
     Some(Answer {
         status,
         headers,
-        body: body.to_owned(),
+        body,
     })
+}
+
+/// The chunks without their sizes.
+fn joined(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(rest.get(..size)?);
+        chunks = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(20);
