@@ -340,14 +340,26 @@ fn log_config(settings: &Settings) -> Result<log::Config, String> {
     if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
         return Err("multi logoutput for \"default\" is not supported yet".to_owned());
     }
+    let outputs: Vec<log::Output> = outputs
+        .iter()
+        .map(|output| log::Output::parse(output))
+        .collect();
+    let rotation = if settings.bool("enable-log-rotation") {
+        if !matches!(outputs[..], [log::Output::File(_)]) {
+            return Err("--log-outputs requires a single file path when --log-rotate-config-json is defined".to_owned());
+        }
+        Some(log::Rotation::parse(
+            &settings.text("log-rotation-config-json"),
+        )?)
+    } else {
+        None
+    };
     let level = log::Level::parse(&settings.text("log-level")).expect("the table lists the levels");
     Ok(log::Config {
         level,
         format,
-        outputs: outputs
-            .iter()
-            .map(|output| log::Output::parse(output))
-            .collect(),
+        outputs,
+        rotation,
     })
 }
 

@@ -155,8 +155,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("log-outputs", Logging, List, "default", Works, "Where lines go: default (stderr), stderr, stdout, or files."),
     flag("log-level", Logging, Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", Works, "Least level that is written."),
     flag("log-format", Logging, Text, "json", Works, "json or console."),
-    flag("enable-log-rotation", Logging, Bool, "false", NoEffectYet, "Rotate the log file."),
-    flag("log-rotation-config-json", Logging, Text, ROTATION, NoEffectYet, "When to rotate: maxsize in MB, maxage in days, maxbackups."),
+    flag("enable-log-rotation", Logging, Bool, "false", Works, "Rotate the log file."),
+    flag("log-rotation-config-json", Logging, Text, ROTATION, Works, "When to rotate: maxsize in MB, maxage in days, maxbackups."),
     flag("warning-apply-duration", Logging, Duration, "100ms", NoEffectYet, "Time of applying a request above which a line warns."),
     flag("warning-unary-request-duration", Logging, Duration, "300ms", NoEffectYet, "Time of a request above which a line warns."),
 

@@ -207,6 +207,10 @@ fn misfits_are_refused_with_etcds_words() {
             &["--log-outputs=stdout,default"],
             "multi logoutput for \"default\" is not supported yet",
         ),
+        (
+            &["--enable-log-rotation"],
+            "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+        ),
         (&["--logger=foo"], "unknown logger option \"foo\""),
         (
             &["--tls-min-version=TLS1.9"],

@@ -6,12 +6,12 @@
 
 mod layer;
 pub mod log_contract;
+mod rotate;
+mod time;
 mod writer;
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -19,6 +19,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use layer::ZapLayer;
+use rotate::RotatingFile;
+pub use rotate::Rotation;
 use writer::Queue;
 
 /// A line of this target has the level `fatal`: the process ends after it.
@@ -33,6 +35,8 @@ pub struct Config {
     pub format: Format,
     /// Where they go, each to all.
     pub outputs: Vec<Output>,
+    /// How the one file among them is rotated, if it is.
+    pub rotation: Option<Rotation>,
 }
 
 impl Default for Config {
@@ -41,6 +45,7 @@ impl Default for Config {
             level: Level::Info,
             format: Format::Json,
             outputs: vec![Output::Stderr],
+            rotation: None,
         }
     }
 }
@@ -116,17 +121,14 @@ impl Output {
         }
     }
 
-    fn open(&self) -> io::Result<Box<dyn Write + Send>> {
+    fn open(&self, rotation: Option<Rotation>) -> io::Result<Box<dyn Write + Send>> {
         Ok(match self {
             Output::Stderr | Output::Journal => Box::new(io::stderr()),
             Output::Stdout => Box::new(io::stdout()),
-            Output::File(path) => Box::new(
-                OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o600)
-                    .open(path)?,
-            ),
+            Output::File(path) => match rotation {
+                Some(rotation) => Box::new(RotatingFile::open(path, rotation)?),
+                None => Box::new(rotate::open(path)?),
+            },
         })
     }
 }
@@ -137,7 +139,7 @@ static QUEUE: OnceLock<Queue> = OnceLock::new();
 pub fn init(config: &Config) -> Result<(), String> {
     let mut outputs = Vec::new();
     for output in &config.outputs {
-        let opened = output.open().map_err(|error| match output {
+        let opened = output.open(config.rotation).map_err(|error| match output {
             Output::File(path) => format!("open {}: {error}", path.display()),
             _ => format!("open log output: {error}"),
         })?;
