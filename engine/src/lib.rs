@@ -3,6 +3,8 @@
 pub mod apply;
 pub mod command;
 pub mod disk;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod limits;
 pub mod member;
 pub mod mvcc;

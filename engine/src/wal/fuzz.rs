@@ -20,7 +20,7 @@ const LIMITS: WalLimits = WalLimits {
 };
 
 /// The body of the fuzz target `wal_recover`. The first half of the input writes a log, the second half damages its files.
-pub fn fuzz_wal_recover(data: &[u8]) {
+pub fn wal_recover(data: &[u8]) {
     let (script, damage) = data.split_at(data.len() / 2);
     let mut disk = MemDisk::default();
     create(&mut disk, &IDENTITY, &LIMITS).expect("an empty disk");
@@ -140,7 +140,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..400 {
             let data: Vec<u8> = (0..random.usize(0..256)).map(|_| random.u8(..)).collect();
-            fuzz_wal_recover(&data);
+            wal_recover(&data);
         }
     }
 }

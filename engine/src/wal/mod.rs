@@ -18,15 +18,13 @@ mod verdict;
 mod walk;
 
 #[cfg(any(test, feature = "fuzzing"))]
-mod fuzz;
+pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
 mod mem_disk;
 
 pub use checkpoint_file::{CheckpointReader, CheckpointWriter};
 pub use corrupt::{Corrupt, Rot, WalFailed};
 pub use create::create;
-#[cfg(any(test, feature = "fuzzing"))]
-pub use fuzz::fuzz_wal_recover;
 pub use group::Wal;
 pub use job::{Job, JobDone};
 pub use recover::{Progress, RecoverConfig, Recovered, Replayed, recover};

@@ -1,0 +1,240 @@
+//! The data directory: made, locked, and the only door to its files.
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{BlockingDisk, WalIo, WalIoKind};
+use crate::disk::{File, Page};
+
+/// Why a directory is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirRefused {
+    /// Another process holds it.
+    #[error("{} is in use by another process; stop that one, or give another --data-dir", .0.display())]
+    InUse(PathBuf),
+    /// The system refused something.
+    #[error("cannot {what} {}: {error}; check --data-dir, its owner and its mode", path.display())]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+}
+
+/// A data directory that this process holds alone for as long as any part of it lives.
+#[derive(Debug)]
+pub struct DataDir {
+    shared: Arc<Shared>,
+    notices: Vec<String>,
+}
+
+/// What the disks of one directory share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Holds the lock too.
+    pub(super) dir: OwnedFd,
+    /// Files are opened past the page cache.
+    pub(super) direct: bool,
+    /// The kernel knows RWF_DSYNC here; else a write is followed by fdatasync.
+    pub(super) dsync: bool,
+    /// Every file is opened once: by the background worker that makes it, before the log is told of it.
+    files: Mutex<BTreeMap<File, Arc<OwnedFd>>>,
+}
+
+impl DataDir {
+    /// Opens `path/member`, making both with mode 0700 if they are missing, and takes the lock. Writes no file.
+    ///
+    /// # Errors
+    /// Another process has it, or the system refuses.
+    pub fn open(path: &Path) -> Result<Self, DirRefused> {
+        let member = path.join("member");
+        let system = |what, path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| DirRefused::System { what, path, error }
+        };
+        let fresh = !member.exists();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&member)
+            .map_err(system("make", &member))?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let open =
+            |path: &Path| rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
+        let dir = open(&member).map_err(system("open", &member))?;
+        match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(DirRefused::InUse(member)),
+            other => other
+                .map_err(io::Error::from)
+                .map_err(system("lock", &member))?,
+        }
+        if fresh {
+            // The names of new directories must outlive a power cut as the files in them do.
+            for ancestor in path
+                .ancestors()
+                .take(2)
+                .filter(|ancestor| !ancestor.as_os_str().is_empty())
+            {
+                open_followed(ancestor)
+                    .and_then(|fd| Ok(rustix::fs::fsync(fd)?))
+                    .map_err(system("flush", ancestor))?;
+            }
+        }
+        let mut notices = Vec::new();
+        let mode = rustix::fs::fstat(&dir)
+            .map_err(io::Error::from)
+            .map_err(system("stat", &member))?
+            .st_mode
+            & 0o777;
+        if mode & 0o077 != 0 {
+            notices.push(format!(
+                "{} has mode {mode:04o}; 0700 keeps others out",
+                member.display()
+            ));
+        }
+        let (direct, dsync) = probe(&dir, &mut notices);
+        let shared = Arc::new(Shared {
+            dir,
+            direct,
+            dsync,
+            files: Mutex::default(),
+        });
+        Ok(Self { shared, notices })
+    }
+
+    /// What an operator should hear: an open mode, or a filesystem without O_DIRECT.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Whether reads and writes go past the page cache.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.shared.direct
+    }
+
+    /// A blocking disk on this directory, for boot or for a worker. All disks of a directory share their open files.
+    #[must_use]
+    pub fn disk(&self) -> BlockingDisk {
+        BlockingDisk::new(Arc::clone(&self.shared))
+    }
+
+    /// The running log's disk.
+    ///
+    /// # Errors
+    /// The way asked for is not open to us: io_uring refused, or no thread to be had.
+    pub fn wal_io(&self, kind: WalIoKind) -> io::Result<WalIo> {
+        WalIo::open(self.disk(), kind)
+    }
+}
+
+impl Shared {
+    /// The open file, opened now if need be.
+    pub(super) fn file(&self, file: File) -> Result<Arc<OwnedFd>, Errno> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fd) = files.get(&file) {
+            return Ok(Arc::clone(fd));
+        }
+        let fd = Arc::new(self.open(file, OFlags::empty())?);
+        files.insert(file, Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    pub(super) fn create(&self, file: File) -> Result<Arc<OwnedFd>, Errno> {
+        let fd = Arc::new(self.open(file, OFlags::CREATE | OFlags::EXCL)?);
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(file, Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    pub(super) fn rename(&self, from: File, to: File) -> Result<(), Errno> {
+        rustix::fs::renameat(&self.dir, from.to_string(), &self.dir, to.to_string())?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.remove(&to);
+        if let Some(fd) = files.remove(&from) {
+            files.insert(to, fd);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, file: File) -> Result<(), Errno> {
+        rustix::fs::unlinkat(&self.dir, file.to_string(), rustix::fs::AtFlags::empty())?;
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&file);
+        Ok(())
+    }
+
+    fn open(&self, file: File, more: OFlags) -> Result<OwnedFd, Errno> {
+        let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
+        if self.direct {
+            flags |= OFlags::DIRECT;
+        }
+        rustix::fs::openat(&self.dir, file.to_string(), flags, Mode::RUSR | Mode::WUSR)
+    }
+}
+
+fn open_followed(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        path,
+        OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY,
+        Mode::empty(),
+    )?)
+}
+
+/// Tries a durable write past the page cache on a file without a name: (O_DIRECT works, RWF_DSYNC works).
+fn probe(dir: &OwnedFd, notices: &mut Vec<String>) -> (bool, bool) {
+    let page = [Page::ZERO];
+    let attempt = |direct: OFlags, dsync: ReadWriteFlags| {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | direct;
+        let fd = rustix::fs::openat(dir.as_fd(), ".", flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::io::pwritev2(
+            &fd,
+            &[io::IoSlice::new(super::aligned::bytes(&page))],
+            0,
+            dsync,
+        )
+    };
+    for (direct, dsync) in [(true, true), (true, false), (false, true)] {
+        let flags = if direct {
+            OFlags::DIRECT
+        } else {
+            OFlags::empty()
+        };
+        let how = if dsync {
+            ReadWriteFlags::DSYNC
+        } else {
+            ReadWriteFlags::empty()
+        };
+        match attempt(flags, how) {
+            // A full disk says nothing about the ways to write to it.
+            Ok(_) | Err(Errno::NOSPC | Errno::DQUOT) => {
+                if !direct {
+                    notices.push(NO_DIRECT.to_owned());
+                }
+                return (direct, dsync);
+            }
+            Err(_) => {}
+        }
+    }
+    notices.push(NO_DIRECT.to_owned());
+    (false, false)
+}
+
+const NO_DIRECT: &str = "the filesystem of the data directory refuses O_DIRECT: the log goes through the page cache, and \
+                         recovery reads may come from memory";
