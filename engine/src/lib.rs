@@ -8,6 +8,7 @@ pub mod io;
 pub mod limits;
 pub mod member;
 pub mod mvcc;
+pub mod query;
 pub mod raft;
 pub mod replica;
 pub mod types;

@@ -8,6 +8,36 @@ pub const RUN_ENTRIES_MAX: usize = 1024;
 /// Bytes of one run; a run holds at least one entry whatever its size, so the true bound is the larger of this and one request.
 pub const RUN_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of accepted proposals that the log has no room for yet; beyond it proposals are refused and sockets not read.
+pub const INBOX_BYTES_MAX: usize = 16 << 20;
+
+/// Buffers of finished runs kept for the next ones; each holds at most about one run.
+pub const SPENT_RUNS_MAX: usize = 8;
+
+/// Records that compaction looks at in one turn: well under a millisecond.
+pub const SPACE_RECORDS_A_TURN: usize = 2048;
+
+/// Bytes of one chunk of a checkpoint: large enough for the disk, small enough to pin the store only shortly.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
+
+/// Bytes of a checkpoint's description: a thousand members with long URLs.
+pub const CHECKPOINT_META_BYTES_MAX: usize = 4 << 20;
+
+/// Entries of log after which a checkpoint is due by default: etcd's default of `--snapshot-count` up to 3.5 and far above 3.6's, as
+/// a checkpoint here is the whole state.
+pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
+
+/// Bytes of log after which a checkpoint is due by default: about a second of replay.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// How long a failed checkpoint is not tried again.
+pub const CHECKPOINT_RETRY_MS: u64 = 10_000;
+
+/// How often a log that is short of space tries to get some.
+pub const SPACE_RETRY_MS: u64 = 1_000;
+
+const _: () = assert!(INBOX_BYTES_MAX >= 2 * RUN_BYTES_MAX);
+
 // ---- mvcc ----
 
 /// Bytes of one segment of the revision log. Compaction rewrites segment by segment, so this is also its largest single copy;

@@ -1,8 +1,279 @@
 //! THE place where state changes.
 //!
-//! Promises: the same entries make the same state and the same answers on every member.
-//! Never: a clock, a random number, a file, or a word about terms and logs beyond the entry's own.
+//! Promises: the same entries make the same state and the same answers on every member; a refused
+//! command leaves no trace; `NeedRead` comes before anything is changed, so that the entry can be
+//! applied again. Never: a clock, a random number, a file, or a word about terms and logs beyond the
+//! entry's own. Start at `Machine::apply`.
 
+mod alarm;
+mod compaction;
+mod kv;
+mod lease;
+mod member;
+mod meta;
+mod quota;
 mod reply;
+mod txn;
 
+use basalt_pb::hot;
+
+pub use alarm::Alarms;
+pub use member::MemberChange;
+pub use meta::{BadMeta, Meta};
+pub use quota::{Quota, put_cost, txn_cost};
 pub use reply::{Outcome, Refused, Replies};
+
+use crate::command::{Command, Unreadable};
+use crate::member::{Members, Release};
+use crate::mvcc::{NeedRead, Store};
+use crate::types::{ClusterId, Index, MemberId, Term};
+
+/// The replicated state: what all members share at one index.
+pub struct Machine {
+    /// Whose answers these are. Not part of the state.
+    cluster: ClusterId,
+    me: MemberId,
+    store: Store,
+    members: Members,
+    alarms: Alarms,
+    cluster_version: Option<Release>,
+    quota: Quota,
+    /// The last entry applied, whatever it was.
+    applied: (Index, Term),
+    /// Counts changes of members, alarms and versions, so that copies are made only then.
+    cluster_changes: u64,
+    txn: txn::Scratch,
+    counts: Counts,
+}
+
+/// What this process has applied since it started, replay included. Not part of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Puts, those inside transactions too.
+    pub puts: u64,
+    /// DeleteRange requests, those inside transactions too.
+    pub deletes: u64,
+    /// Ranges inside transactions.
+    pub ranges: u64,
+    /// Transactions of more than one operation.
+    pub txns: u64,
+    /// Bytes of the keys and values that were put.
+    pub put_bytes: u64,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Answer this.
+    Done(Outcome),
+    /// It is written, but the store was full: answer `NoSpace` once a NOSPACE alarm is active.
+    WrittenWithoutSpace,
+    /// A physical compaction: answer this once the store has finished it.
+    Compacting {
+        /// The revision compacted at.
+        revision: i64,
+        /// The answer, encoded.
+        outcome: Outcome,
+    },
+}
+
+/// Why an entry cannot be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// Apply it again when this segment is in memory. Nothing was changed.
+    #[error("a segment must be read first")]
+    NeedRead(NeedRead),
+    /// The log is not this release's, or damaged: the member must stop.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+impl From<NeedRead> for Halt {
+    fn from(need: NeedRead) -> Self {
+        Self::NeedRead(need)
+    }
+}
+
+impl From<Refused> for Applied {
+    fn from(refused: Refused) -> Self {
+        Self::Done(Outcome::Refused(refused))
+    }
+}
+
+impl Machine {
+    /// The state of a cluster that has no member yet.
+    #[must_use]
+    pub fn new(cluster: ClusterId, me: MemberId, quota: Quota, store: Store) -> Self {
+        Self {
+            cluster,
+            me,
+            store,
+            members: Members::default(),
+            alarms: Alarms::default(),
+            cluster_version: None,
+            quota,
+            applied: (Index(0), Term(0)),
+            cluster_changes: 0,
+            txn: txn::Scratch::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Applies the entry at `index`, the one after the last. Answers are appended to `out`; an
+    /// outcome's range lies behind what was there.
+    ///
+    /// # Errors
+    /// See [`Halt`]; nothing is changed and `out` is as it was.
+    #[inline]
+    pub fn apply(
+        &mut self,
+        index: Index,
+        term: Term,
+        entry: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Applied, Halt> {
+        assert!(index == self.applied.0.next());
+        assert!(term >= self.applied.1);
+        let start = out.len();
+        let applied = match Command::read(entry) {
+            Ok((_, command)) => self.dispatch(&command, term, out),
+            // Every member sees the same bytes, so refusing them is as deterministic as applying.
+            Err(Unreadable::Body) => Ok(Refused::Malformed.into()),
+            Err(unreadable) => return Err(unreadable.into()),
+        };
+        match applied {
+            Ok(applied) => {
+                self.applied = (index, term);
+                Ok(applied)
+            }
+            Err(need) => {
+                out.truncate(start);
+                Err(need.into())
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        command: &Command<'_>,
+        term: Term,
+        out: &mut Vec<u8>,
+    ) -> Result<Applied, NeedRead> {
+        if let Some(refused) = self.gate(command) {
+            return Ok(refused.into());
+        }
+        match command {
+            Command::Empty => Ok(NOTHING),
+            Command::Put(request) => self.put(request, term, out),
+            Command::DeleteRange(request) => self.delete_range(request, term, out),
+            Command::Txn(request) => self.txn(request, term, out),
+            Command::Compaction(request) => Ok(self.compact(*request, term, out)),
+            Command::LeaseRevoke(lease) => Ok(self.lease_revoke(*lease)),
+            Command::Alarm(request) => Ok(self.alarm(request, term, out)),
+            Command::ClusterVersionSet(request) => Ok(self.set_cluster_version(request)),
+            Command::ClusterMemberAttrSet(request) => Ok(self.set_member_attributes(request)),
+        }
+    }
+
+    /// The refusals that come before a command is looked at, in etcd's order.
+    fn gate(&self, command: &Command<'_>) -> Option<Refused> {
+        if self.alarms.is_empty() {
+            return None;
+        }
+        let (writes, cost) = match command {
+            Command::Put(request) => (true, quota::put_cost(request)),
+            Command::Txn(request) => (true, quota::txn_cost(request)),
+            Command::DeleteRange(_) | Command::Compaction(_) | Command::LeaseRevoke(_) => (true, 0),
+            Command::Empty
+            | Command::Alarm(_)
+            | Command::ClusterVersionSet(_)
+            | Command::ClusterMemberAttrSet(_) => (false, 0),
+        };
+        if writes && self.alarms.is_corrupt() {
+            Some(Refused::CorruptCluster)
+        } else if cost > 0 && self.alarms.is_no_space() {
+            Some(Refused::NoSpace)
+        } else {
+            None
+        }
+    }
+
+    /// Appends a whole answer: the header, then what `body` writes.
+    fn answer(
+        &self,
+        revision: i64,
+        term: Term,
+        out: &mut Vec<u8>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Outcome {
+        let start = out.len();
+        hot::write_header(out, &self.header(revision, term));
+        body(out);
+        Outcome::Encoded {
+            start,
+            end: out.len(),
+        }
+    }
+
+    fn header(&self, revision: i64, term: Term) -> hot::Header {
+        hot::Header {
+            cluster_id: self.cluster.0,
+            member_id: self.me.0,
+            revision,
+            raft_term: term.0,
+        }
+    }
+
+    /// The last entry applied and its term.
+    #[must_use]
+    pub fn applied(&self) -> (Index, Term) {
+        self.applied
+    }
+
+    /// The key space.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The key space, for what changes no content: publishing, giving memory back.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The active alarms.
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// The version that the leader decided for all.
+    #[must_use]
+    pub fn cluster_version(&self) -> Option<Release> {
+        self.cluster_version
+    }
+
+    /// What was applied, in numbers.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Grows whenever members, alarms or the cluster version change.
+    #[must_use]
+    pub fn cluster_changes(&self) -> u64 {
+        self.cluster_changes
+    }
+}
+
+/// The answer of commands that nobody asks.
+const NOTHING: Applied = Applied::Done(Outcome::Encoded { start: 0, end: 0 });
+
+#[cfg(test)]
+mod tests;

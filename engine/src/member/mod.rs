@@ -76,21 +76,30 @@ impl Members {
         self.list.is_empty() && self.removed.is_empty()
     }
 
-    /// Adds a member, or takes over the addresses and role of one that is there; what it published
-    /// stays. A removed id stays removed.
-    pub fn upsert(&mut self, member: Member) {
+    /// Adds a member, or takes over role and addresses of one that is there; what it published stays,
+    /// and so do its addresses if none are given (a promotion gives none). A removed id stays removed.
+    pub fn set(&mut self, member: Member) {
         assert!(member.id != MemberId(0));
         if self.removed.contains(&member.id) {
             return;
         }
         match self.list.get_mut(&member.id) {
             Some(known) => {
-                known.peer_urls = member.peer_urls;
                 known.is_learner = member.is_learner;
+                if !member.peer_urls.is_empty() {
+                    known.peer_urls = member.peer_urls;
+                }
             }
             None => {
                 self.list.insert(member.id, member);
             }
+        }
+    }
+
+    /// A member moves; its role stays. Of one that is not there nothing is kept.
+    pub fn set_peer_urls(&mut self, id: MemberId, peer_urls: Vec<String>) {
+        if let Some(known) = self.list.get_mut(&id) {
+            known.peer_urls = peer_urls;
         }
     }
 
@@ -125,10 +134,10 @@ mod tests {
     #[test]
     fn a_removed_member_stays_removed() {
         let mut members = Members::default();
-        members.upsert(member(2, "http://b:1"));
-        members.upsert(member(1, "http://a:1"));
+        members.set(member(2, "http://b:1"));
+        members.set(member(1, "http://a:1"));
         members.remove(MemberId(2));
-        members.upsert(member(2, "http://b:1"));
+        members.set(member(2, "http://b:1"));
         let ids: Vec<u64> = members.iter().map(|member| member.id.0).collect();
         assert_eq!(ids, [1]);
         assert_eq!(members.removed().collect::<Vec<_>>(), [MemberId(2)]);
@@ -138,10 +147,14 @@ mod tests {
     #[test]
     fn an_update_keeps_what_the_member_published() {
         let mut members = Members::default();
-        members.upsert(member(1, "http://a:1"));
+        members.set(member(1, "http://a:1"));
         members.publish(MemberId(1), "one".to_owned(), vec!["http://c:1".to_owned()]);
         members.publish(MemberId(9), "ghost".to_owned(), Vec::new());
-        members.upsert(member(1, "http://a:2"));
+        members.set_peer_urls(MemberId(1), vec!["http://a:2".to_owned()]);
+        members.set(Member {
+            id: MemberId(1),
+            ..Member::default()
+        });
         let one = members.get(MemberId(1)).expect("there");
         assert_eq!(one.name, "one");
         assert_eq!(one.peer_urls, ["http://a:2"]);

@@ -221,6 +221,12 @@ impl Store {
         self.is_dirty = true;
     }
 
+    /// Whether any read can answer `NeedRead` now; if not, nothing needs to be fetched ahead.
+    #[must_use]
+    pub fn has_cold(&self) -> bool {
+        self.log.has_cold()
+    }
+
     /// Adds a record to log and index. `stamp` makes revision, creation, version and lease out of
     /// what the key was.
     pub(super) fn append(

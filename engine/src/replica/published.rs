@@ -22,7 +22,8 @@ impl ReadGate {
         self.free.load(Ordering::Acquire)
     }
 
-    pub(super) fn set(&self, free: bool) {
+    /// Publishes.
+    pub fn set(&self, free: bool) {
         self.free.store(free, Ordering::Release);
     }
 }
@@ -115,7 +116,8 @@ impl Published {
         Arc::clone(&guard)
     }
 
-    pub(super) fn set_status(&self, status: Status) {
+    /// Publishes.
+    pub fn set_status(&self, status: Status) {
         let leader = status.leader.map_or(0, |id| id.0);
         self.leader.store(leader, Ordering::Release);
         self.raft_term.store(status.raft_term.0, Ordering::Release);
@@ -131,7 +133,8 @@ impl Published {
         self.failed.store(status.failed, Ordering::Release);
     }
 
-    pub(super) fn set_cluster(&self, view: ClusterView) {
+    /// Publishes.
+    pub fn set_cluster(&self, view: ClusterView) {
         let mut guard = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
         *guard = Arc::new(view);
     }

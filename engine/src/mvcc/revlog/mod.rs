@@ -46,6 +46,8 @@ pub(crate) struct RevLog {
     sealed_bytes: u64,
     /// Bytes of dropped records that still lie in some body.
     gone_bytes: u64,
+    /// How many segments are cold.
+    cold: usize,
 }
 
 impl Position {
@@ -74,6 +76,7 @@ impl RevLog {
             segment_bytes,
             sealed_bytes: 0,
             gone_bytes: 0,
+            cold: 0,
         }
     }
 
@@ -197,6 +200,7 @@ impl RevLog {
         {
             let body = std::mem::replace(&mut place.body, Body::Empty);
             place.body = Body::Cold(Box::new(body));
+            self.cold += 1;
         }
     }
 
@@ -206,7 +210,13 @@ impl RevLog {
             && let Body::Cold(body) = &place.body
         {
             place.body = (**body).clone();
+            self.cold -= 1;
         }
+    }
+
+    /// Whether any read can answer `NeedRead` now.
+    pub(crate) fn has_cold(&self) -> bool {
+        self.cold > 0
     }
 
     fn roll(&mut self, first_main: i64, record_bytes: usize) {
