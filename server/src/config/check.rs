@@ -16,6 +16,12 @@ pub(super) const DISCOVERY: &[&str] = &[
 /// Election time-outs above this make a dead leader go unnoticed for too long.
 const ELECTION_MS_MAX: u64 = 50_000;
 
+/// What etcd recommends; larger requests hold up all others.
+const REQUEST_BYTES_RECOMMENDED: u64 = 10 << 20;
+
+/// A request is one record of the log, and two of the largest must fit into a segment.
+const REQUEST_BYTES_MAX: u64 = 256 << 20;
+
 pub(super) fn run(settings: &Settings, warnings: &mut Vec<Warning>) -> Result<(), String> {
     listen_urls(settings)?;
     advertised_urls(settings)?;
@@ -26,6 +32,13 @@ pub(super) fn run(settings: &Settings, warnings: &mut Vec<Warning>) -> Result<()
             "--advertise-client-urls is required when --listen-client-urls is set explicitly"
                 .to_owned(),
         );
+    }
+    let request_bytes = settings.uint("max-request-bytes");
+    if request_bytes > REQUEST_BYTES_MAX {
+        return Err(format!("--max-request-bytes {request_bytes} is above {REQUEST_BYTES_MAX}, the most that one log record holds"));
+    }
+    if request_bytes > REQUEST_BYTES_RECOMMENDED {
+        warnings.push(Warning::new("exceeded recommended request limit").with("flag", "max-request-bytes"));
     }
     match settings.text("auto-compaction-mode").as_str() {
         "periodic" | "revision" => {}
