@@ -35,10 +35,14 @@ pub(super) fn run(settings: &Settings, warnings: &mut Vec<Warning>) -> Result<()
     }
     let request_bytes = settings.uint("max-request-bytes");
     if request_bytes > REQUEST_BYTES_MAX {
-        return Err(format!("--max-request-bytes {request_bytes} is above {REQUEST_BYTES_MAX}, the most that one log record holds"));
+        return Err(format!(
+            "--max-request-bytes {request_bytes} is above {REQUEST_BYTES_MAX}, the most that one log record holds"
+        ));
     }
     if request_bytes > REQUEST_BYTES_RECOMMENDED {
-        warnings.push(Warning::new("exceeded recommended request limit").with("flag", "max-request-bytes"));
+        warnings.push(
+            Warning::new("exceeded recommended request limit").with("flag", "max-request-bytes"),
+        );
     }
     match settings.text("auto-compaction-mode").as_str() {
         "periodic" | "revision" => {}

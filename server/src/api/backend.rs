@@ -1,0 +1,63 @@
+//! What the API needs of the machine behind it, so that one thread for all and many threads share
+//! the API.
+
+use std::time::Instant;
+
+use basalt_engine::mvcc::Reader;
+use basalt_engine::replica::{Published, Refused, Replies};
+use basalt_engine::types::{ReplyTo, RequestId};
+use basalt_net::h1;
+
+/// The member behind a network loop's API. Inline it owns the replica; threaded it is the loop's
+/// end of the rings to the engine's thread.
+pub trait Backend {
+    /// The store's published views.
+    fn reader(&self) -> &Reader;
+
+    /// The member's published state.
+    fn published(&self) -> &Published;
+
+    /// Adds a proposal to the batch that the next [`Backend::turn`] hands over. `body` is field
+    /// `field` of an `InternalRaftRequest`. Its answer comes through the replies of a turn, in the
+    /// order proposed but for compactions that wait for their space and Puts that passed the quota.
+    ///
+    /// # Errors
+    /// `Busy` if the bound of bytes on their way is reached; then nothing is proposed.
+    fn propose(&mut self, to: ReplyTo, id: RequestId, field: u32, body: &[u8]) -> Result<(), Busy>;
+
+    /// Gives work to the background worker. Its answer comes through the replies of a turn.
+    ///
+    /// # Errors
+    /// `Busy` if the worker's queue is full.
+    fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy>;
+
+    /// Hands the batch over, lets the machine run as far as it can without waiting, and puts all
+    /// answers for this loop into `replies`, which come in empty. Returns when to call again at the
+    /// latest.
+    fn turn(&mut self, now: Instant, replies: &mut Replies) -> Option<Instant>;
+
+    /// A descriptor that the backend registered with the reactor has become readable.
+    fn on_ready(&mut self, token: usize);
+
+    /// Answers an HTTP/1.1 request.
+    fn http(&mut self, request: &h1::Request<'_>) -> h1::Response;
+}
+
+/// A bounded queue is full; the client hears `too many requests`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+/// A long computation in short steps, done by the background worker between its other work. What it
+/// appends to the vector is the answer's message.
+pub type Work = Box<dyn FnMut(&mut Vec<u8>) -> Step + Send>;
+
+/// How one step of [`Work`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do: call again.
+    Again,
+    /// The vector holds the whole answer.
+    Done,
+    /// There is no answer but this.
+    Refused(Refused),
+}

@@ -1,0 +1,185 @@
+//! Reads that did not finish in their first slice, streams included: a few slices of them a turn.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use basalt_engine::mvcc::{Hold, HoldRefused, KeyRange, Reader, SliceBound};
+use basalt_engine::query::{Progress, RangeQuery};
+use basalt_net::grpc::{CallId, Calls};
+use basalt_pb::hot::{RangeRequest, TxnRequest};
+
+use super::errors::Error;
+use super::limits::{HOLD_TIME_MAX, JOB_SLICES_PER_TURN, JOBS_MAX};
+use super::read_txn::{ReadTxn, Stop};
+use super::stream::StreamWork;
+
+/// The unfinished reads of one loop.
+#[derive(Default)]
+pub(super) struct Jobs {
+    running: VecDeque<Job>,
+    /// Streams whose client does not read fast enough.
+    paused: Vec<Job>,
+}
+
+/// One unfinished read.
+pub(super) struct Job {
+    call: CallId,
+    /// The request's bytes, copied out of the connection's buffer.
+    message: Vec<u8>,
+    work: JobWork,
+    /// The answer so far; empty for streams.
+    out: Vec<u8>,
+    /// Lowest revision that it reads.
+    floor: i64,
+    /// While it is there `floor` stays readable, compacted or not.
+    hold: Option<Hold>,
+    /// Set at its first turn.
+    held_since: Option<Instant>,
+}
+
+/// What kind of read it is.
+#[derive(Debug)]
+pub(super) enum JobWork {
+    Range(RangeQuery),
+    Txn(ReadTxn),
+    Stream(StreamWork),
+}
+
+/// How one slice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Go on at the next turn.
+    Runs,
+    /// Go on when the client has read.
+    Full,
+    /// Go on when a segment has been read in.
+    Reads,
+    /// Answered.
+    Done,
+}
+
+/// A segment that was missing is asked for again after this long.
+const READ_RETRY: Duration = Duration::from_millis(1);
+
+impl Jobs {
+    /// Adds a read that is to go on at the next turn. A stream does not hold its revision: the
+    /// client may take its time, and etcd too ends it when the revision is compacted.
+    ///
+    /// # Errors
+    /// `TooManyRequests` if there is no room, `Compacted` if `floor` is gone already.
+    pub(super) fn push(
+        &mut self,
+        reader: &Reader,
+        call: CallId,
+        message: &[u8],
+        floor: i64,
+        (work, out): (JobWork, Vec<u8>),
+    ) -> Result<(), Error> {
+        if self.running.len() + self.paused.len() >= JOBS_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        let hold = match work {
+            JobWork::Stream(_) => None,
+            _ => match reader.hold(floor) {
+                Ok(hold) => Some(hold),
+                Err(HoldRefused::Swept) => return Err(Error::Compacted),
+                // It goes on as long as nobody compacts.
+                Err(HoldRefused::Full) => None,
+            },
+        };
+        self.running.push_back(Job {
+            call,
+            message: message.to_vec(),
+            work,
+            out,
+            floor,
+            hold,
+            held_since: None,
+        });
+        Ok(())
+    }
+
+    /// Does a turn's share of slices. Returns when there is more to do.
+    pub(super) fn on_turn(
+        &mut self,
+        calls: &mut impl Calls,
+        reader: &Reader,
+        now: Instant,
+    ) -> Option<Instant> {
+        for _ in 0..JOB_SLICES_PER_TURN {
+            let Some(mut job) = self.running.pop_front() else {
+                break;
+            };
+            match job.poll(calls, reader, now) {
+                Ok(Turn::Runs) => self.running.push_back(job),
+                Ok(Turn::Full) => self.paused.push(job),
+                Ok(Turn::Done) => {}
+                Ok(Turn::Reads) => {
+                    self.running.push_back(job);
+                    return Some(now + READ_RETRY);
+                }
+                Err(error) => match job.work {
+                    JobWork::Stream(_) => calls.finish(job.call, error.status()),
+                    _ => calls.fail(job.call, error.status()),
+                },
+            }
+        }
+        (!self.running.is_empty()).then_some(now)
+    }
+
+    pub(super) fn on_writable(&mut self, call: CallId) {
+        if let Some(at) = self.paused.iter().position(|job| job.call == call) {
+            self.running.push_back(self.paused.swap_remove(at));
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, call: CallId) {
+        self.paused.retain(|job| job.call != call);
+        self.running.retain(|job| job.call != call);
+    }
+}
+
+impl Job {
+    fn poll(
+        &mut self,
+        calls: &mut impl Calls,
+        reader: &Reader,
+        now: Instant,
+    ) -> Result<Turn, Error> {
+        let held_since = *self.held_since.get_or_insert(now);
+        if now.duration_since(held_since) > HOLD_TIME_MAX {
+            self.hold = None;
+        }
+        let pin = reader.pin();
+        let view = pin.view();
+        if self.hold.is_none() && self.floor < view.compacted() {
+            return Err(Error::Compacted);
+        }
+        let polled = match &mut self.work {
+            JobWork::Stream(work) => {
+                let request = RangeRequest::read(&self.message)?;
+                return Ok(work.poll(calls, self.call, view, &request));
+            }
+            JobWork::Range(work) => {
+                let request = RangeRequest::read(&self.message)?;
+                let keys = KeyRange::new(request.key, request.range_end);
+                let polled = work.poll(&keys, view, SliceBound::SLICE, &mut self.out);
+                let done = polled.map(|progress| matches!(progress, Progress::Done { .. }));
+                done.map_err(Stop::from)
+            }
+            JobWork::Txn(work) => {
+                let txn = TxnRequest::read(&self.message)?;
+                work.poll(view, &txn, &mut self.out)
+            }
+        };
+        match polled {
+            Ok(false) => Ok(Turn::Runs),
+            Ok(true) => {
+                calls.reply(self.call, |out| out.extend_from_slice(&self.out));
+                Ok(Turn::Done)
+            }
+            Err(Stop::NeedRead) => Ok(Turn::Reads),
+            Err(Stop::Refused(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Every bound of the API, with unit and reason.
+
+use std::time::Duration;
+
+/// How long a proposal or a read waits for the cluster before the client hears `request timed out`:
+/// 5 s and two election time-outs of 1 s, as in etcd.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Entries committed but not yet applied above which writes are refused, as in etcd.
+pub const APPLY_LAG_ENTRIES_MAX: u64 = 5000;
+
+/// Reads of one loop that wait for a leader; more are refused. A client's connection holds a few
+/// hundred at most.
+pub const PARKED_CALLS_MAX: usize = 10_000;
+
+/// Bytes of the requests of parked calls, which are copied out of the connection's buffer.
+pub const PARKED_BYTES_MAX: usize = 16 << 20;
+
+/// Reads of one loop that go on over several turns, streams included; more are refused. Each holds
+/// the answer it has made so far.
+pub const JOBS_MAX: usize = 1024;
+
+/// Slices that unfinished reads may do in one turn: a few hundred microseconds, so that short
+/// requests of other clients do not wait longer.
+pub const JOB_SLICES_PER_TURN: usize = 4;
+
+/// How long an unfinished read may hold up the giving back of compacted space.
+pub const HOLD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of room that the loop's scratch buffer keeps between requests.
+pub const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
+/// Keys in the first piece of a streamed range, as in etcd.
+pub const STREAM_FIRST_KEYS: i64 = 10;
+
+/// Records that one step of a hash reads: about a millisecond.
+pub const HASH_STEP_RECORDS: usize = 4096;

@@ -1,0 +1,82 @@
+//! Calls that wait until linearizable reads are possible: there is no leader yet, or it is not
+//! sure.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use basalt_net::grpc::CallId;
+
+use super::errors::Error;
+use super::gate::Rpc;
+use super::limits::{PARKED_BYTES_MAX, PARKED_CALLS_MAX, REQUEST_TIMEOUT};
+
+/// In the order of their coming, and so of their deadlines.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    calls: VecDeque<ParkedCall>,
+    /// Sum of the messages' lengths.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct ParkedCall {
+    pub(super) call: CallId,
+    pub(super) rpc: Rpc,
+    pub(super) message: Vec<u8>,
+    /// Set at the first turn after its coming.
+    deadline: Option<Instant>,
+}
+
+impl Parked {
+    /// # Errors
+    /// `TooManyRequests` if there is no room.
+    pub(super) fn push(&mut self, call: CallId, rpc: Rpc, message: &[u8]) -> Result<(), Error> {
+        let bytes = self.bytes + message.len();
+        if self.calls.len() >= PARKED_CALLS_MAX || bytes > PARKED_BYTES_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        self.bytes = bytes;
+        self.calls.push_back(ParkedCall {
+            call,
+            rpc,
+            message: message.to_vec(),
+            deadline: None,
+        });
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<ParkedCall> {
+        let parked = self.calls.pop_front()?;
+        self.bytes -= parked.message.len();
+        Some(parked)
+    }
+
+    /// Stamps what is new and tells of each call whose time is over. Returns the next deadline.
+    pub(super) fn on_turn(
+        &mut self,
+        now: Instant,
+        mut expired: impl FnMut(CallId),
+    ) -> Option<Instant> {
+        let fresh = self.calls.iter_mut().rev();
+        for parked in fresh.take_while(|parked| parked.deadline.is_none()) {
+            parked.deadline = Some(now + REQUEST_TIMEOUT);
+        }
+        while let Some(deadline) = self.calls.front().and_then(|parked| parked.deadline) {
+            if deadline > now {
+                return Some(deadline);
+            }
+            if let Some(parked) = self.pop() {
+                expired(parked.call);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,272 @@
+//! The API against a store that the test fills and a log that the test answers for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use basalt_engine::mvcc::{Reader, SegmentId, Store, StoreConfig};
+use basalt_engine::replica::{ClusterView, Published, Refused, Status};
+use basalt_engine::types::{Index, LeaseId, RequestId, Term};
+use basalt_net::grpc::{Code, Flow, Status as Ended};
+use basalt_pb::etcdserverpb as pb;
+use basalt_pb::paths::{cluster, health, kv, lease, maintenance};
+use pb::range_request::{SortOrder, SortTarget};
+use prost::Message as _;
+
+use super::*;
+
+mod reads;
+mod services;
+mod writes;
+
+/// What became of each call, by its stream.
+#[derive(Default)]
+struct FakeCalls {
+    messages: BTreeMap<u32, Vec<Vec<u8>>>,
+    ended: BTreeMap<u32, Ended>,
+    /// What `send` answers.
+    is_full: bool,
+}
+
+impl Calls for FakeCalls {
+    fn reply(&mut self, call: CallId, write: impl FnOnce(&mut Vec<u8>)) {
+        let _ = self.send(call, write);
+        self.finish(call, Ended::OK);
+    }
+
+    fn fail(&mut self, call: CallId, status: Ended) {
+        self.finish(call, status);
+    }
+
+    fn send(&mut self, call: CallId, write: impl FnOnce(&mut Vec<u8>)) -> Flow {
+        let mut message = Vec::new();
+        write(&mut message);
+        if !self.ended.contains_key(&call.stream) {
+            self.messages.entry(call.stream).or_default().push(message);
+        }
+        if self.is_full {
+            Flow::Full
+        } else {
+            Flow::Ready
+        }
+    }
+
+    fn finish(&mut self, call: CallId, status: Ended) {
+        self.ended.entry(call.stream).or_insert(status);
+    }
+
+    fn reply_http(&mut self, _: CallId, _: h1::Response) {
+        panic!("no HTTP/1.1 here");
+    }
+}
+
+struct FakeBackend {
+    store: Store,
+    reader: Reader,
+    published: Published,
+    proposed: Vec<(ReplyTo, u32, Vec<u8>)>,
+    answers: Vec<(ReplyTo, Outcome)>,
+    works: Vec<(ReplyTo, Work)>,
+    is_busy: bool,
+}
+
+impl Backend for FakeBackend {
+    fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    fn published(&self) -> &Published {
+        &self.published
+    }
+
+    fn propose(&mut self, to: ReplyTo, _: RequestId, field: u32, body: &[u8]) -> Result<(), Busy> {
+        if self.is_busy {
+            return Err(Busy);
+        }
+        self.proposed.push((to, field, body.to_vec()));
+        Ok(())
+    }
+
+    fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy> {
+        self.works.push((to, work));
+        Ok(())
+    }
+
+    fn turn(&mut self, _: Instant, replies: &mut Replies) -> Option<Instant> {
+        assert!(replies.items.is_empty());
+        for (to, outcome) in self.answers.drain(..) {
+            replies.push(to, outcome);
+        }
+        for (to, mut work) in self.works.drain(..) {
+            let mut answer = Vec::new();
+            let outcome = loop {
+                match work(&mut answer) {
+                    Step::Again => {}
+                    Step::Refused(refused) => break Outcome::Refused(refused),
+                    Step::Done => {
+                        let start = replies.bytes.len();
+                        replies.bytes.extend_from_slice(&answer);
+                        let end = replies.bytes.len();
+                        break Outcome::Encoded { start, end };
+                    }
+                }
+            };
+            replies.push(to, outcome);
+        }
+        None
+    }
+
+    fn on_ready(&mut self, _: usize) {}
+
+    fn http(&mut self, _: &h1::Request<'_>) -> h1::Response {
+        panic!("no HTTP/1.1 here");
+    }
+}
+
+struct Bench {
+    api: Api<FakeBackend>,
+    calls: FakeCalls,
+    now: Instant,
+    next_stream: u32,
+}
+
+const CLUSTER: u64 = 7;
+const MEMBER: u64 = 9;
+const TERM: u64 = 2;
+
+impl Bench {
+    /// A leader that is sure of itself, with an empty store.
+    fn new() -> Bench {
+        let (store, reader) = Store::new(StoreConfig::default());
+        let published = Published::default();
+        published.read_gate().set(true);
+        published.set_status(leading());
+        let config = ApiConfig {
+            net_loop: 0,
+            cluster: ClusterId(CLUSTER),
+            member: MemberId(MEMBER),
+            quota_bytes: 0,
+            max_request_bytes: 1_572_864,
+            max_txn_ops: 128,
+            ids: Arc::new(RequestIds::new(MemberId(MEMBER), 1)),
+        };
+        let backend = FakeBackend {
+            store,
+            reader,
+            published,
+            proposed: Vec::new(),
+            answers: Vec::new(),
+            works: Vec::new(),
+            is_busy: false,
+        };
+        Bench {
+            api: Api::new(config, backend),
+            calls: FakeCalls::default(),
+            now: Instant::now(),
+            next_stream: 1,
+        }
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        self.put_all([(key, value.as_bytes())]);
+    }
+
+    /// One revision for all.
+    fn put_all<'a>(&mut self, records: impl IntoIterator<Item = (&'a str, &'a [u8])>) {
+        let store = &mut self.api.backend.store;
+        let mut write = store.write();
+        for (key, value) in records {
+            write.put(key.as_bytes(), value, LeaseId(0));
+        }
+        write.finish();
+        store.publish();
+    }
+
+    fn ask(&mut self, path: &str, message: &impl prost::Message) -> u32 {
+        self.ask_bytes(path, &message.encode_to_vec(), &Metadata::default())
+    }
+
+    fn ask_bytes(&mut self, path: &str, message: &[u8], meta: &Metadata) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        let request = Request {
+            path: path.as_bytes(),
+            message,
+            meta,
+            timeout: None,
+            last: true,
+        };
+        self.api.on_request(&mut self.calls, call(stream), request);
+        stream
+    }
+
+    fn turn(&mut self) -> Option<Instant> {
+        self.api.on_turn(&mut self.calls, self.now)
+    }
+
+    /// The answer of a unary call that has ended well.
+    fn answer<M: prost::Message + Default>(&self, stream: u32) -> M {
+        assert_eq!(self.calls.ended.get(&stream), Some(&Ended::OK));
+        let messages = &self.calls.messages[&stream];
+        assert_eq!(messages.len(), 1);
+        M::decode(&messages[0][..]).unwrap()
+    }
+
+    fn error(&self, stream: u32) -> Ended {
+        assert!(!self.calls.messages.contains_key(&stream));
+        self.calls.ended[&stream].clone()
+    }
+
+    fn range(&mut self, request: &pb::RangeRequest) -> pb::RangeResponse {
+        let stream = self.ask(kv::RANGE, request);
+        while !self.calls.ended.contains_key(&stream) {
+            self.turn();
+        }
+        self.answer(stream)
+    }
+
+    /// The proposals so far, none of which is answered by this.
+    fn proposed(&mut self) -> Vec<(ReplyTo, u32, Vec<u8>)> {
+        std::mem::take(&mut self.api.backend.proposed)
+    }
+}
+
+fn call(stream: u32) -> CallId {
+    CallId {
+        conn: 3,
+        generation: 1,
+        stream,
+    }
+}
+
+fn leading() -> Status {
+    Status {
+        leader: Some(MemberId(MEMBER)),
+        raft_term: Term(TERM),
+        committed: Index(4),
+        applied: Index(4),
+        applied_term: Term(TERM),
+        db_size: 20_480,
+        db_size_in_use: 16_384,
+        is_learner: false,
+        failed: false,
+    }
+}
+
+fn get(key: &str) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: key.to_owned().into(),
+        ..Default::default()
+    }
+}
+
+fn prefix(start: &str, end: &str) -> pb::RangeRequest {
+    pb::RangeRequest {
+        range_end: end.to_owned().into(),
+        ..get(start)
+    }
+}
+
+fn keys(response: &pb::RangeResponse) -> Vec<&str> {
+    let keys = response.kvs.iter().map(|kv| &kv.key);
+    keys.map(|key| std::str::from_utf8(key).unwrap()).collect()
+}

@@ -1,0 +1,274 @@
+use super::*;
+
+/// [HDR-1] The plainest read, whose answer has a path of its own.
+#[test]
+fn a_key_is_answered_with_its_record_and_header() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    let response = bench.range(&get("a"));
+    let header = pb::ResponseHeader {
+        cluster_id: CLUSTER,
+        member_id: MEMBER,
+        revision: 2,
+        raft_term: TERM,
+    };
+    assert_eq!(response.header, Some(header));
+    assert_eq!(response.count, 1);
+    assert_eq!(response.kvs[0].value, "1");
+    assert_eq!(response.kvs[0].mod_revision, 2);
+    let response = bench.range(&get("b"));
+    assert_eq!((response.count, response.kvs.len()), (0, 0));
+    assert_eq!(response.header, Some(header));
+}
+
+/// [KV-10] [KV-11] [KV-12] Options on a single key that take the other path answer alike.
+#[test]
+fn options_on_one_key_act_as_on_a_range() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    let mut request = get("a");
+    request.keys_only = true;
+    let response = bench.range(&request);
+    assert_eq!((response.count, response.kvs[0].value.len()), (1, 0));
+    request.count_only = true;
+    let response = bench.range(&request);
+    assert_eq!((response.count, response.kvs.len()), (1, 0));
+    let mut request = get("a");
+    request.min_mod_revision = 3;
+    let response = bench.range(&request);
+    assert_eq!((response.count, response.kvs.len()), (1, 0));
+}
+
+/// [KV-5] [KV-8] [KV-12] [KV-14] What is cut, counted and sorted, and in which order.
+#[test]
+fn ranges_are_limited_sorted_and_filtered() {
+    let mut bench = Bench::new();
+    for (key, value) in [("a", "3"), ("b", "2"), ("c", "1")] {
+        bench.put(key, value);
+    }
+    let mut request = prefix("a", "z");
+    request.limit = 2;
+    let response = bench.range(&request);
+    assert_eq!(keys(&response), ["a", "b"]);
+    assert_eq!((response.more, response.count), (true, 3));
+    request.sort_order = SortOrder::Descend as i32;
+    assert_eq!(keys(&bench.range(&request)), ["c", "b"]);
+    request.sort_target = SortTarget::Value as i32;
+    request.sort_order = SortOrder::Ascend as i32;
+    assert_eq!(keys(&bench.range(&request)), ["c", "b"]);
+    // Without an order the limit acts first: c is never looked at but to see that there is more.
+    request.sort_order = SortOrder::None as i32;
+    request.limit = 1;
+    let response = bench.range(&request);
+    assert_eq!((keys(&response), response.more), (vec!["b"], true));
+    let mut request = prefix("a", "z");
+    request.min_mod_revision = 3;
+    request.max_mod_revision = 3;
+    let response = bench.range(&request);
+    assert_eq!((keys(&response), response.count), (vec!["b"], 3));
+}
+
+/// [KV-3] [KV-6] [KV-7] [KV-9] The first check that fails decides.
+#[test]
+fn bad_ranges_are_refused() {
+    let mut bench = Bench::new();
+    let refused = |bench: &mut Bench, request: pb::RangeRequest| {
+        let stream = bench.ask(kv::RANGE, &request);
+        bench.error(stream)
+    };
+    let mut request = get("");
+    request.sort_order = 9;
+    assert_eq!(
+        refused(&mut bench, request.clone()),
+        Error::EmptyKey.status()
+    );
+    request.key = "a".into();
+    request.revision = 100;
+    assert_eq!(
+        refused(&mut bench, request.clone()),
+        Error::InvalidSortOption.status()
+    );
+    request.sort_order = 0;
+    assert_eq!(
+        refused(&mut bench, request.clone()),
+        Error::FutureRev.status()
+    );
+    bench.put("a", "1");
+    bench.put("a", "2");
+    bench.api.backend.store.compact(3).unwrap();
+    bench.api.backend.store.publish();
+    request.revision = 2;
+    assert_eq!(
+        refused(&mut bench, request.clone()),
+        Error::Compacted.status()
+    );
+    request.revision = 3;
+    assert_eq!(bench.range(&request).kvs[0].value, "2");
+
+    let stream = bench.ask_bytes(kv::RANGE, &[0x0a, 5], &Metadata::default());
+    assert_eq!(bench.error(stream).code, Code::Internal);
+}
+
+/// [KV-13] A linearizable read waits for the gate, a serializable one does not.
+#[test]
+fn linearizable_reads_wait_for_a_leader_and_time_out() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    bench.api.backend.published.read_gate().set(false);
+    let mut local = get("a");
+    local.serializable = true;
+    assert_eq!(bench.range(&local).count, 1);
+
+    let waits = bench.ask(kv::RANGE, &get("a"));
+    bench.turn();
+    assert!(!bench.calls.ended.contains_key(&waits));
+    bench.put("a", "2");
+    bench.api.backend.published.read_gate().set(true);
+    bench.turn();
+    let response: pb::RangeResponse = bench.answer(waits);
+    assert_eq!(response.kvs[0].value, "2");
+
+    bench.api.backend.published.read_gate().set(false);
+    let waits = bench.ask(kv::RANGE, &get("a"));
+    let wake = bench.turn();
+    assert_eq!(wake, Some(bench.now + Duration::from_secs(7)));
+    bench.now += Duration::from_secs(7);
+    bench.turn();
+    assert_eq!(bench.error(waits), Error::Timeout.status());
+}
+
+/// A range beyond one slice is answered over several turns, at the revision it began with.
+#[test]
+fn long_ranges_go_on_over_turns_at_one_revision() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..20_000).map(|i| format!("k{i:05}")).collect();
+    bench.put_all(names.iter().map(|name| (name.as_str(), &b"value"[..])));
+    let stream = bench.ask(kv::RANGE, &prefix("k", "l"));
+    assert!(!bench.calls.ended.contains_key(&stream));
+    let later = b"later";
+    bench.put_all(names.iter().map(|name| (name.as_str(), &later[..])));
+    bench.api.backend.store.compact(3).unwrap();
+    bench.api.backend.store.publish();
+    let mut turns = 0;
+    while !bench.calls.ended.contains_key(&stream) {
+        assert_eq!(
+            bench.turn(),
+            Some(bench.now).filter(|_| !bench.calls.ended.contains_key(&stream))
+        );
+        turns += 1;
+    }
+    assert!(turns > 1);
+    let response: pb::RangeResponse = bench.answer(stream);
+    assert_eq!(response.count, 20_000);
+    assert_eq!(response.kvs.len(), 20_000);
+    assert!(response.kvs.iter().all(|kv| kv.value == "value"));
+    assert_eq!(response.header.unwrap().revision, 2);
+}
+
+/// Nothing makes a segment cold yet, but a read must park and go on when it is.
+#[test]
+fn reads_of_a_cold_segment_wait_until_it_is_warm() {
+    let mut bench = Bench::new();
+    let value = vec![b'v'; 1000];
+    let names: Vec<String> = (0..10_000).map(|i| format!("k{i:05}")).collect();
+    bench.put_all(names.iter().map(|name| (name.as_str(), &value[..])));
+    let store = &mut bench.api.backend.store;
+    let cold: SegmentId = store.segment_of(b"k00000").unwrap();
+    store.chill(cold);
+    store.publish();
+    let one = bench.ask(kv::RANGE, &get("k00000"));
+    for _ in 0..3 {
+        bench.turn();
+    }
+    assert!(!bench.calls.ended.contains_key(&one));
+    bench.api.backend.store.warm(cold);
+    bench.api.backend.store.publish();
+    bench.turn();
+    let response: pb::RangeResponse = bench.answer(one);
+    assert_eq!(response.kvs[0].value.len(), 1000);
+}
+
+/// [STREAM-1] [STREAM-2] Pieces of 10, 20, 40 keys; the header comes in the last one only.
+#[test]
+fn streamed_ranges_come_in_growing_pieces() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..100).map(|i| format!("k{i:03}")).collect();
+    bench.put_all(names.iter().map(|name| (name.as_str(), &b"v"[..])));
+    let mut request = prefix("k", "l");
+    request.limit = 75;
+    let stream = bench.ask(kv::RANGE_STREAM, &request);
+    while !bench.calls.ended.contains_key(&stream) {
+        bench.turn();
+    }
+    let pieces: Vec<pb::RangeResponse> = pieces(&bench, stream);
+    let lengths: Vec<usize> = pieces.iter().map(|piece| piece.kvs.len()).collect();
+    assert_eq!(lengths, [10, 20, 40, 5]);
+    let (last, first) = pieces.split_last().unwrap();
+    assert!(
+        first
+            .iter()
+            .all(|piece| piece.header.is_none() && piece.count == 0 && !piece.more)
+    );
+    assert_eq!((last.count, last.more), (100, true));
+    assert_eq!(last.header.unwrap().revision, 2);
+    let all: Vec<&str> = pieces.iter().flat_map(keys).collect();
+    assert_eq!(all, &names[..75]);
+}
+
+/// [STREAM-1] At one revision, as long as that can be read.
+#[test]
+fn streams_stop_while_the_client_does_not_read_and_when_compacted() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..100).map(|i| format!("k{i:03}")).collect();
+    bench.put_all(names.iter().map(|name| (name.as_str(), &b"v"[..])));
+    bench.calls.is_full = true;
+    let stream = bench.ask(kv::RANGE_STREAM, &prefix("k", "l"));
+    for _ in 0..5 {
+        bench.turn();
+    }
+    assert_eq!(bench.calls.messages[&stream].len(), 1);
+    bench.api.on_writable(&mut bench.calls, call(stream));
+    bench.turn();
+    assert_eq!(bench.calls.messages[&stream].len(), 2);
+    bench.put("x", "1");
+    bench.api.backend.store.compact(3).unwrap();
+    bench.api.backend.store.publish();
+    bench.api.on_writable(&mut bench.calls, call(stream));
+    bench.turn();
+    assert_eq!(bench.calls.ended[&stream], Error::Compacted.status());
+}
+
+/// [STREAM-1] [STREAM-3] The odd cases.
+#[test]
+fn streams_of_nothing_of_counts_and_of_odd_orders_are_as_etcds() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    let stream = bench.ask(kv::RANGE_STREAM, &prefix("x", "z"));
+    bench.turn();
+    let only = pieces(&bench, stream);
+    assert_eq!((only.len(), only[0].count, only[0].kvs.len()), (1, 0, 0));
+    assert!(only[0].header.is_some());
+
+    let mut request = prefix("a", "z");
+    request.count_only = true;
+    let stream = bench.ask(kv::RANGE_STREAM, &request);
+    bench.turn();
+    assert_eq!(pieces(&bench, stream)[0].count, 1);
+
+    let mut request = prefix("a", "z");
+    request.sort_order = SortOrder::Descend as i32;
+    let stream = bench.ask(kv::RANGE_STREAM, &request);
+    assert_eq!(bench.error(stream), Error::StreamSortOrder.status());
+    request.sort_order = 0;
+    request.max_create_revision = 1;
+    let stream = bench.ask(kv::RANGE_STREAM, &request);
+    assert_eq!(bench.error(stream), Error::StreamFilters.status());
+}
+
+fn pieces(bench: &Bench, stream: u32) -> Vec<pb::RangeResponse> {
+    let piece = |bytes: &Vec<u8>| {
+        let piece = pb::RangeStreamResponse::decode(&bytes[..]).unwrap();
+        piece.range_response.unwrap()
+    };
+    bench.calls.messages[&stream].iter().map(piece).collect()
+}
