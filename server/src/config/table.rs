@@ -3,6 +3,7 @@
 //! A flag changes its `Status` in the commit that gives it an effect.
 
 use super::flag::{Flag, Group, Kind, Status};
+use crate::log::log_contract::{MAX_SNAPSHOTS_DEPRECATED, V2_DEPRECATION_DEPRECATED};
 use Group::{
     Auth, Basalt, Clustering, Features, Legacy, Logging, Member, Monitoring, Security, Tracing,
     Unsafe,
@@ -67,7 +68,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("listen-peer-urls", Member, Urls, "http://localhost:2380", NoEffectYet, "Where the other members connect to."),
     flag("listen-client-urls", Member, Urls, "http://localhost:2379", Works, "Where clients connect to; http, https, unix and unixs."),
     flag("listen-client-http-urls", Member, Urls, "", NoEffectYet, "Where HTTP/1 clients connect to; set, it takes them off --listen-client-urls."),
-    flag("max-snapshots", Member, Uint, "5", Ignored("basalt keeps the snapshots that it needs"), "Snapshot files that etcd keeps."),
+    flag("max-snapshots", Member, Uint, "5", Ignored(MAX_SNAPSHOTS_DEPRECATED), "Snapshot files that etcd keeps."),
     flag("max-wals", Member, Uint, "5", Ignored("basalt recycles its log segments"), "Log files that etcd keeps."),
     flag("memory-mlock", Member, Bool, "false", NoEffectYet, "Keep the process's memory from being swapped out."),
     flag("quota-backend-bytes", Member, Int, "0", Works, "Size of the data above which writes are refused, in bytes; 0 is 2 GiB, negative is without a limit."),
@@ -114,7 +115,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("pre-vote", Clustering, Bool, "true", Ignored("it is always on"), "Ask before an election whether it could be won."),
     flag("auto-compaction-retention", Clustering, Text, "0", NoEffectYet, "How much history to keep: a time (hours without a unit) or a number of revisions; 0 keeps all."),
     flag("auto-compaction-mode", Clustering, Text, "periodic", NoEffectYet, "What --auto-compaction-retention counts: periodic or revision."),
-    flag("v2-deprecation", Clustering, Choice(V2_PHASES), "write-only", NO_V2, "Phase of the removal of the v2 store."),
+    flag("v2-deprecation", Clustering, Choice(V2_PHASES), "write-only", Ignored(V2_DEPRECATION_DEPRECATED), "Phase of the removal of the v2 store."),
 
     flag("cert-file", Security, Text, "", NoEffectYet, "File of the certificate shown to clients."),
     flag("key-file", Security, Text, "", NoEffectYet, "File of its key."),

@@ -18,6 +18,13 @@ pub const SAVED_SNAPSHOT: &str = "saved snapshot";
 /// Defragment was asked for and answered; field `directory`.
 pub const FINISHED_DEFRAG: &str = "finished defragmenting directory";
 
+/// Set and ignored, as in etcd.
+pub const MAX_SNAPSHOTS_DEPRECATED: &str =
+    "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.";
+/// Set and ignored, as in etcd.
+pub const V2_DEPRECATION_DEPRECATED: &str = "--v2-deprecation is deprecated and scheduled for removal in v3.8. \
+     The default value is enforced, ignoring user input.";
+
 /// What each run from start to SIGTERM writes, in this order.
 pub const EVERY_RUN: &[&str] = &[
     ADDED_MEMBER,
