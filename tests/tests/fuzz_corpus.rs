@@ -33,5 +33,5 @@ targets! {
     hpack: basalt_net::hpack::fuzz::hpack;
     proto_request: basalt_pb::hot::fuzz_one;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
-    wal_recover: basalt_engine::wal::fuzz_wal_recover;
+    wal_recover: basalt_engine::wal::fuzz::wal_recover;
 }
