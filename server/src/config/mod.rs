@@ -36,6 +36,8 @@ pub struct Config {
     pub election: Duration,
     /// Sorted; may be empty, then clients have no way in.
     pub listen_client: Vec<Url>,
+    /// Listeners for HTTP/1.1 only; where there are any, `listen_client` serves gRPC only.
+    pub listen_client_http: Vec<Url>,
     /// Listeners for metrics and health only.
     pub listen_metrics: Vec<Url>,
     /// What clients are told; never empty while `listen_client` is not.
@@ -50,6 +52,10 @@ pub struct Config {
     pub keep_alive: KeepAlive,
     /// Options of listening sockets.
     pub sockets: SocketOptions,
+    /// Origins that browsers may come from; `*` is all.
+    pub cors: Vec<String>,
+    /// Host names accepted in plain HTTP requests; `*` or none is all.
+    pub host_whitelist: Vec<String>,
     /// Shape and place of log lines.
     pub log: log::Config,
     /// How the log is written.
@@ -271,6 +277,7 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
         heartbeat: Duration::from_millis(settings.uint("heartbeat-interval")),
         election: Duration::from_millis(settings.uint("election-timeout")),
         listen_client: settings.urls("listen-client-urls"),
+        listen_client_http: settings.urls("listen-client-http-urls"),
         listen_metrics: settings.urls("listen-metrics-urls"),
         advertise_client: settings.urls("advertise-client-urls"),
         bootstrap: Bootstrap {
@@ -295,6 +302,8 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
             reuse_port: settings.bool("socket-reuse-port"),
             reuse_address: settings.bool("socket-reuse-address"),
         },
+        cors: settings.list("cors"),
+        host_whitelist: settings.list("host-whitelist"),
         log: log_config(settings)?,
         wal_io: match settings.text("wal-io").as_str() {
             "uring" => WalIo::Uring,

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// A listen or advertise URL. Printing gives back what ids are hashed over (etcd-facts 2): blanks trimmed, else as written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,10 +114,17 @@ impl Url {
         }
     }
 
-    /// The addresses that the host stands for; asks the system's resolver. Empty where it knows none, and for Unix sockets.
+    /// The addresses that the host stands for, the first to be tried first; asks the system's resolver. No host is every address of this
+    /// machine. Empty where the resolver knows none, and for Unix sockets.
     pub fn resolve(&self) -> Vec<SocketAddr> {
         match &self.address {
             Address::Unix(_) => Vec::new(),
+            Address::Tcp { host, port } if host.is_empty() => {
+                vec![
+                    (Ipv6Addr::UNSPECIFIED, *port).into(),
+                    (Ipv4Addr::UNSPECIFIED, *port).into(),
+                ]
+            }
             Address::Tcp { host, port } => {
                 let mut found: Vec<SocketAddr> = (host.as_str(), *port)
                     .to_socket_addrs()
