@@ -4,6 +4,8 @@
 //! Never: a sleep that hopes. Waiting means asking again until a deadline. Start at `server.rs`.
 
 pub mod clients;
+pub mod frame;
+pub mod grpc;
 pub mod http;
 pub mod server;
 pub mod tools;
