@@ -17,6 +17,9 @@ pub const SPENT_RUNS_MAX: usize = 8;
 /// Records that compaction looks at in one turn: well under a millisecond.
 pub const SPACE_RECORDS_A_TURN: usize = 2048;
 
+/// Pause between two such pieces, so that compaction leaves most of a core to requests.
+pub const SPACE_PAUSE_MS: u64 = 1;
+
 /// Bytes of one chunk of a checkpoint: large enough for the disk, small enough to pin the store only shortly.
 pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::limits::SPENT_RUNS_MAX;
 use crate::types::{Index, Run, RunKind, Term};
 
 /// Runs of entries with the marks that say how far each has come.
@@ -156,6 +157,18 @@ impl Log {
         Ok(())
     }
 
+    /// Forgets everything from `first` on: the disk replaced it.
+    ///
+    /// # Errors
+    /// Something of it is committed.
+    pub fn cut_from(&mut self, first: Index) -> Result<(), BadRun> {
+        if first <= self.committed {
+            return Err(BadRun(first));
+        }
+        self.truncate(first);
+        Ok(())
+    }
+
     /// The oldest run that the disk has not been given.
     #[must_use]
     pub fn next_to_stage(&self) -> Option<Run<'_>> {
@@ -229,7 +242,9 @@ impl Log {
                 term: run.term,
             };
             self.cursor.slot -= 1;
-            self.spent.push(run.bytes);
+            if self.spent.len() < SPENT_RUNS_MAX {
+                self.spent.push(run.bytes);
+            }
         }
     }
 
@@ -249,7 +264,6 @@ impl Log {
                 self.runs.push_back(run.cut(kept));
                 break;
             }
-            self.spent.push(run.bytes);
         }
         let last = self.last().index;
         self.staged = self.staged.min(last);

@@ -1,12 +1,340 @@
 //! One member's whole machine, still without I/O: inputs in, effects drained.
 //!
 //! Promises: nothing is answered before it is durable here and on a quorum; what is answered is
-//! published; after a failed write nothing more is answered but that failure.
-//! Never: a syscall, a clock, a thread. Start at `turn`.
+//! published; after a failed write nothing is acknowledged any more, and who waits is told.
+//! Never: a syscall, a clock, a thread. Start at `Replica::turn`; `boot.rs` is how one comes to be.
 
+mod boot;
+mod checkpoint;
+mod confchange;
+mod job;
 mod proposals;
 mod published;
+mod turn;
+mod waiting;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub use crate::apply::{Outcome, Refused, Replies};
-pub use proposals::Proposals;
-pub use published::{ClusterView, Published, ReadGate, Status};
+pub use boot::{Boot, BootFailed, ReplicaConfig};
+pub use checkpoint::{BadContent, CheckpointContent, CheckpointFailed, CheckpointJob};
+pub use confchange::BadChange;
+pub use job::{Job, JobDone};
+pub use proposals::{Proposals, run_bytes_max};
+pub use published::{ClusterView, Counts, Published, ReadGate, Status};
+
+use crate::apply::{Halt, Machine};
+use crate::disk::{DiskDone, DiskOp, OpId};
+use crate::limits::INBOX_BYTES_MAX;
+use crate::mvcc::{NeedRead, Reader};
+use crate::raft::Raft;
+use crate::types::{Index, Millis, ReplyTo};
+use crate::wal::{Wal, WalFailed};
+use waiting::Waiting;
+
+/// One member.
+pub struct Replica {
+    config: ReplicaConfig,
+    raft: Raft,
+    wal: Wal,
+    machine: Machine,
+    reader: Reader,
+    published: Arc<Published>,
+    /// Taken over and not in the log yet, for want of room there. At most `INBOX_BYTES_MAX`.
+    inbox: VecDeque<Proposals>,
+    inbox_bytes: usize,
+    /// Who waits for which entry of the log.
+    waiting: Waiting,
+    /// Written when the store was full; answered once an alarm is active.
+    over_quota: Vec<ReplyTo>,
+    /// Physical compactions whose memory is not given back yet: revision, who, encoded answer.
+    compacting: VecDeque<(i64, ReplyTo, Vec<u8>)>,
+    replies: Replies,
+    checkpoint: Checkpointing,
+    /// Whether name and client URLs of this start went into the log, and where.
+    announced: Announced,
+    /// Whether this member has raised its alarm since it last had space.
+    alarm: Alarm,
+    /// The changes that the published cluster view shows.
+    cluster_changes: u64,
+    counts: Counts,
+    stopping: Stopping,
+    /// When compaction goes on, if there is any.
+    space_due: Millis,
+    /// When the log tries again to get space, while it is short of it.
+    space_retry: Option<Millis>,
+    parked: Option<NeedRead>,
+    failure: Option<Failure>,
+}
+
+/// What one turn leaves to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// When to take a turn although nothing happened.
+    pub wake: Option<Millis>,
+}
+
+/// The inbox is full: the batch stays with the caller, who reads no more until it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too much is proposed and not in the log yet")]
+pub struct Full;
+
+/// Why a member stopped for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A write of the log.
+    #[error(transparent)]
+    Wal(#[from] WalFailed),
+    /// An entry that cannot be applied.
+    #[error("the entry at index {index} cannot be applied: {halt}")]
+    Entry {
+        /// Which.
+        index: Index,
+        /// Why.
+        halt: Halt,
+    },
+    /// A configuration entry that cannot be applied.
+    #[error("the entry at index {index} cannot be applied: {change}")]
+    Change {
+        /// Which.
+        index: Index,
+        /// Why.
+        change: BadChange,
+    },
+}
+
+#[derive(Debug)]
+struct Checkpointing {
+    /// What the checkpoints' frames carry.
+    salt: u64,
+    /// The newest durable one.
+    last: Index,
+    /// Whether one is being written.
+    running: bool,
+    /// A job that nobody has taken yet.
+    ready: Option<Box<CheckpointJob>>,
+    /// After a failure: not before this.
+    not_before: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    No,
+    /// Its last entry.
+    InLog(Index),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    Silent,
+    /// Proposed when the member list and the alarms had seen this many changes; not again before
+    /// there is another one.
+    Asked {
+        changes: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// What was taken over still goes into the log.
+    Wanted,
+    /// The log was told to end.
+    Sealed,
+}
+
+impl Replica {
+    fn new(
+        config: ReplicaConfig,
+        machine: Machine,
+        reader: Reader,
+        raft: Raft,
+        wal: Wal,
+        salt: u64,
+        checkpoint: Index,
+    ) -> Self {
+        let mut replica = Self {
+            config,
+            raft,
+            wal,
+            machine,
+            reader,
+            published: Arc::default(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            waiting: Waiting::default(),
+            over_quota: Vec::new(),
+            compacting: VecDeque::new(),
+            replies: Replies::default(),
+            checkpoint: Checkpointing {
+                salt,
+                last: checkpoint,
+                running: false,
+                ready: None,
+                not_before: Millis(0),
+            },
+            announced: Announced::No,
+            alarm: Alarm::Silent,
+            cluster_changes: 0,
+            counts: Counts::default(),
+            stopping: Stopping::No,
+            space_due: Millis(0),
+            space_retry: None,
+            parked: None,
+            failure: None,
+        };
+        replica.counts.leader_changes = u64::from(replica.raft.is_leader());
+        replica.publish_cluster();
+        replica.publish_status();
+        replica
+    }
+
+    /// Takes the content of a batch; the batch comes back empty, with room for the next one.
+    ///
+    /// # Errors
+    /// The inbox is full and the batch untouched.
+    pub fn propose(&mut self, batch: &mut Proposals) -> Result<(), Full> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(refused) = self.refuses() {
+            for to in batch.waiters.iter().flatten() {
+                self.replies.push(*to, Outcome::Refused(refused));
+            }
+            self.counts.proposals_failed += batch.len() as u64;
+            batch.clear();
+            return Ok(());
+        }
+        // An empty inbox takes any batch.
+        if !self.inbox.is_empty() && self.inbox_bytes + batch.bytes_len() > INBOX_BYTES_MAX {
+            return Err(Full);
+        }
+        let empty = Proposals {
+            bytes: self.raft.log_mut().take_spent().unwrap_or_default(),
+            waiters: self.waiting.take_spent(),
+        };
+        let batch = core::mem::replace(batch, empty);
+        self.inbox_bytes += batch.bytes_len();
+        self.inbox.push_back(batch);
+        Ok(())
+    }
+
+    /// The next operation on the log's files, if any. Call until `None`.
+    pub fn poll_op(&mut self) -> Option<(OpId, DiskOp)> {
+        self.wal.poll_op()
+    }
+
+    /// Hears how such an operation went. Take a turn afterwards.
+    pub fn on_disk(&mut self, done: DiskDone) {
+        match self.wal.on_done(done) {
+            Ok(Some(durable)) => self.raft.on_durable(durable),
+            Ok(None) => {}
+            Err(failed) => self.fail(failed.into()),
+        }
+    }
+
+    /// Adds work for the background worker to `jobs`.
+    pub fn take_jobs(&mut self, jobs: &mut Vec<Job>) {
+        jobs.extend(self.wal.take_jobs().into_iter().map(Job::Wal));
+        jobs.extend(self.checkpoint.ready.take().map(Job::Checkpoint));
+    }
+
+    /// Hears that a job is finished. Take a turn afterwards.
+    pub fn on_job(&mut self, done: JobDone, now: Millis) {
+        match done {
+            JobDone::Wal(done) => self.wal.on_job_done(done),
+            JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result.is_ok(), now),
+        }
+    }
+
+    /// The answers since they were last taken; the taker clears them, or swaps in an empty one.
+    pub fn replies(&mut self) -> &mut Replies {
+        &mut self.replies
+    }
+
+    /// What other threads may know.
+    #[must_use]
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// A reader of the key space, to be cloned for each thread.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Begins to stop: what was taken over is still answered, new proposals are refused, and the log
+    /// is sealed. Go on taking turns until `is_stopped`.
+    pub fn stop(&mut self) {
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Wanted;
+        }
+        self.published.read_gate().set(false);
+    }
+
+    /// Whether nothing is left to wait for. Ask after a turn.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let is_sealed = self.stopping == Stopping::Sealed && self.wal.is_idle();
+        self.failure.is_some() || (is_sealed && self.raft.log().next_to_apply().is_none())
+    }
+
+    /// Why it acknowledges nothing more, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The part of the key space that the next entry needs and that is not in memory. The next turn
+    /// tries again.
+    #[must_use]
+    pub fn parked_on(&self) -> Option<NeedRead> {
+        self.parked
+    }
+
+    /// Why proposals are refused now, if they are.
+    fn refuses(&self) -> Option<Refused> {
+        match self.failure {
+            Some(Failure::Wal(_)) => Some(Refused::DiskFailed),
+            Some(Failure::Entry { .. } | Failure::Change { .. }) => Some(Refused::Stopped),
+            None if self.stopping != Stopping::No => Some(Refused::Stopped),
+            None if !self.raft.is_leader() => Some(Refused::NoLeader),
+            None => None,
+        }
+    }
+
+    /// Stops for good and tells everybody who waits.
+    fn fail(&mut self, failure: Failure) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.failure = Some(failure);
+        self.published.read_gate().set(false);
+        let refused = Outcome::Refused(self.refuses().unwrap_or(Refused::Stopped));
+        let Self {
+            waiting,
+            inbox,
+            over_quota,
+            compacting,
+            replies,
+            counts,
+            ..
+        } = self;
+        let mut refuse = |to| {
+            replies.push(to, refused);
+            counts.proposals_failed += 1;
+        };
+        waiting.drain(&mut refuse);
+        let unlogged = inbox.drain(..).flat_map(|batch| batch.waiters);
+        unlogged.flatten().for_each(&mut refuse);
+        over_quota.drain(..).for_each(&mut refuse);
+        compacting.drain(..).for_each(|(_, to, _)| refuse(to));
+        self.inbox_bytes = 0;
+        self.publish_status();
+    }
+}
+
+#[cfg(test)]
+mod tests;

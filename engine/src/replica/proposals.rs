@@ -69,5 +69,12 @@ impl Proposals {
     }
 }
 
+/// Bytes of the largest run that proposals make when no request is longer than `request_bytes_max`:
+/// what the log must take at once (`WalLimits::run_bytes_max`).
+#[must_use]
+pub fn run_bytes_max(request_bytes_max: usize) -> usize {
+    RUN_BYTES_MAX.max(request_bytes_max + FRAMING_BYTES_MAX)
+}
+
 /// Length prefix, header with a ten-byte id, and the request's own tag and length.
 const FRAMING_BYTES_MAX: usize = 32;

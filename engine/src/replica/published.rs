@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use basalt_pb::etcdserverpb;
 
+use crate::apply;
 use crate::types::{Index, MemberId, Term};
 
 /// Says whether a linearizable read may use the newest published view at once: this member leads
@@ -47,8 +48,36 @@ pub struct Status {
     pub db_size_in_use: u64,
     /// Whether this member has no vote.
     pub is_learner: bool,
+    /// Whether this start's name and client URLs are applied: the member serves.
+    pub is_ready: bool,
     /// Whether a write of the log failed and nothing more is acknowledged.
     pub failed: bool,
+}
+
+/// Numbers for the metrics; they only grow, but for `proposals_pending`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What was applied.
+    pub applied: apply::Counts,
+    /// How often this member has seen a leader begin.
+    pub leader_changes: u64,
+    /// Proposals that were refused before or instead of being applied.
+    pub proposals_failed: u64,
+    /// Proposals taken over that are not applied yet.
+    pub proposals_pending: u64,
+}
+
+/// [`Counts`] as other threads see them. Each stands for itself, so no order is needed.
+#[derive(Debug, Default)]
+struct AtomicCounts {
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    ranges: AtomicU64,
+    txns: AtomicU64,
+    put_bytes: AtomicU64,
+    leader_changes: AtomicU64,
+    proposals_failed: AtomicU64,
+    proposals_pending: AtomicU64,
 }
 
 /// Members, alarms and versions: changes rarely, so readers take a counted copy.
@@ -74,7 +103,9 @@ pub struct Published {
     db_size: AtomicU64,
     db_size_in_use: AtomicU64,
     is_learner: AtomicBool,
+    is_ready: AtomicBool,
     failed: AtomicBool,
+    counts: AtomicCounts,
     cluster: Mutex<Arc<ClusterView>>,
 }
 
@@ -99,6 +130,7 @@ impl Published {
             db_size: self.db_size.load(Ordering::Acquire),
             db_size_in_use: self.db_size_in_use.load(Ordering::Acquire),
             is_learner: self.is_learner.load(Ordering::Acquire),
+            is_ready: self.is_ready.load(Ordering::Acquire),
             failed: self.failed.load(Ordering::Acquire),
         }
     }
@@ -107,6 +139,37 @@ impl Published {
     #[must_use]
     pub fn applied_term(&self) -> Term {
         Term(self.applied_term.load(Ordering::Acquire))
+    }
+
+    /// Numbers for the metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            applied: apply::Counts {
+                puts: load(&self.counts.puts),
+                deletes: load(&self.counts.deletes),
+                ranges: load(&self.counts.ranges),
+                txns: load(&self.counts.txns),
+                put_bytes: load(&self.counts.put_bytes),
+            },
+            leader_changes: load(&self.counts.leader_changes),
+            proposals_failed: load(&self.counts.proposals_failed),
+            proposals_pending: load(&self.counts.proposals_pending),
+        }
+    }
+
+    /// Publishes.
+    pub fn set_counts(&self, counts: Counts) {
+        let store = |to: &AtomicU64, count| to.store(count, Ordering::Relaxed);
+        store(&self.counts.puts, counts.applied.puts);
+        store(&self.counts.deletes, counts.applied.deletes);
+        store(&self.counts.ranges, counts.applied.ranges);
+        store(&self.counts.txns, counts.applied.txns);
+        store(&self.counts.put_bytes, counts.applied.put_bytes);
+        store(&self.counts.leader_changes, counts.leader_changes);
+        store(&self.counts.proposals_failed, counts.proposals_failed);
+        store(&self.counts.proposals_pending, counts.proposals_pending);
     }
 
     /// Members, alarms, versions. Takes a lock for the time of one counter.
@@ -130,6 +193,7 @@ impl Published {
         self.db_size_in_use
             .store(status.db_size_in_use, Ordering::Release);
         self.is_learner.store(status.is_learner, Ordering::Release);
+        self.is_ready.store(status.is_ready, Ordering::Release);
         self.failed.store(status.failed, Ordering::Release);
     }
 

@@ -9,8 +9,8 @@ use crate::disk::{
 
 /// Files by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MemDisk {
-    pub(super) files: BTreeMap<File, Vec<u8>>,
+pub(crate) struct MemDisk {
+    pub(crate) files: BTreeMap<File, Vec<u8>>,
 }
 
 impl MemDisk {

@@ -20,7 +20,7 @@ mod walk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
-mod mem_disk;
+pub(crate) mod mem_disk;
 
 pub use checkpoint_file::{CheckpointReader, CheckpointWriter};
 pub use corrupt::{Corrupt, Rot, WalFailed};

@@ -1,0 +1,252 @@
+//! From what the disk held to a running member: checkpoint, then the log's tail, then `start`.
+
+use std::sync::Arc;
+
+use super::Replica;
+use super::checkpoint::{BadContent, CheckpointContent};
+use super::confchange::{BadChange, read_change};
+use crate::apply::{Halt, Machine, Quota};
+use crate::limits::SPACE_RECORDS_A_TURN;
+use crate::member::{Member, RequestIds};
+use crate::mvcc::{Reader, Store, StoreConfig};
+use crate::raft::Raft;
+use crate::raft::confchange::ConfChange;
+use crate::raft::config::{Config, Step};
+use crate::raft::log::{BadRun, Log, Mark};
+use crate::types::{ClusterId, HardState, Index, MemberId, RequestId, RunKind};
+use crate::wal::{Recovered, Replayed};
+
+/// What a member is told when it starts.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub me: MemberId,
+    /// The name it publishes.
+    pub name: String,
+    /// The client URLs it publishes.
+    pub client_urls: Vec<String>,
+    /// The cluster's first members, with ids and names; used at the very first start only.
+    pub initial: Vec<Member>,
+    /// Draws the ids of proposals; shared with whoever proposes.
+    pub request_ids: Arc<RequestIds>,
+    /// etcd's flag: 0 is 2 GiB, negative is none.
+    pub quota_bytes: i64,
+    /// A checkpoint is due when a restart would read this many bytes of log.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is due after this many entries.
+    pub checkpoint_entries: u64,
+    /// Sizes of the key space.
+    pub store: StoreConfig,
+}
+
+/// A member that replays its log. `on_event` is [`crate::wal::recover`]'s callback.
+pub struct Boot {
+    config: ReplicaConfig,
+    machine: Machine,
+    reader: Reader,
+    log: Log,
+    /// The configuration as of the last applied entry.
+    voters: Config,
+    /// The newest hard state that was replayed.
+    commit: Index,
+    unused: Vec<u8>,
+    failed: Option<BootFailed>,
+}
+
+/// Why a member cannot start. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootFailed {
+    /// The checkpoint's content.
+    #[error(transparent)]
+    Content(#[from] BadContent),
+    /// The checkpoint's state is of another index than its name and the superblocks say.
+    #[error("the checkpoint of index {expected} holds the state of index {found}")]
+    OtherIndex {
+        /// What was asked for.
+        expected: Index,
+        /// What it holds.
+        found: Index,
+    },
+    /// The log.
+    #[error(transparent)]
+    Run(#[from] BadRun),
+    /// An entry of the log.
+    #[error("the entry at index {index} cannot be applied: {halt}")]
+    Entry {
+        /// Which.
+        index: Index,
+        /// Why.
+        halt: Halt,
+    },
+    /// A configuration entry of the log.
+    #[error("the entry at index {index} cannot be applied: {change}")]
+    Change {
+        /// Which.
+        index: Index,
+        /// Why.
+        change: BadChange,
+    },
+}
+
+impl Boot {
+    /// A member without a checkpoint: its state is what the log says, or nothing yet.
+    #[must_use]
+    pub fn first(config: ReplicaConfig) -> Self {
+        let (store, reader) = Store::new(config.store);
+        let quota = Quota::from_flag(config.quota_bytes);
+        let machine = Machine::new(config.cluster, config.me, quota, store);
+        Self::with_machine(config, machine, reader)
+    }
+
+    /// A member with the checkpoint of `index`.
+    ///
+    /// # Errors
+    /// The checkpoint is not whole or not the one that was asked for.
+    pub fn restore(
+        config: ReplicaConfig,
+        index: Index,
+        content: CheckpointContent,
+    ) -> Result<Self, BootFailed> {
+        let (meta, store, reader) = content.finish()?;
+        let found = meta.applied.0;
+        if found != index {
+            return Err(BootFailed::OtherIndex {
+                expected: index,
+                found,
+            });
+        }
+        let quota = Quota::from_flag(config.quota_bytes);
+        let machine = Machine::restore(config.cluster, config.me, quota, store, meta);
+        Ok(Self::with_machine(config, machine, reader))
+    }
+
+    fn with_machine(config: ReplicaConfig, machine: Machine, reader: Reader) -> Self {
+        let (index, term) = machine.applied();
+        let mut voters = Config::default();
+        for member in machine.members().iter() {
+            voters.apply(match member.is_learner {
+                true => Step::AddLearner(member.id),
+                false => Step::AddVoter(member.id),
+            });
+        }
+        Self {
+            config,
+            machine,
+            reader,
+            log: Log::new(Mark { index, term }),
+            voters,
+            commit: index,
+            unused: Vec::new(),
+            failed: None,
+        }
+    }
+
+    /// Hears what recovery reads, in the order of the log. The first failure is kept for `start`.
+    pub fn on_event(&mut self, event: Replayed<'_>) {
+        if self.failed.is_none()
+            && let Err(failed) = self.replay(event)
+        {
+            self.failed = Some(failed);
+        }
+    }
+
+    fn replay(&mut self, event: Replayed<'_>) -> Result<(), BootFailed> {
+        match event {
+            Replayed::CutFrom(index) => self.log.cut_from(index)?,
+            Replayed::Run(run, hard) => {
+                self.log.restore(run)?;
+                self.commit_to(hard)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what is known to be committed, so that the log is never whole in memory.
+    fn commit_to(&mut self, hard: HardState) -> Result<(), BootFailed> {
+        self.commit = self.commit.max(hard.commit);
+        self.log.commit_to(self.commit.min(self.log.last().index));
+        while let Some(entry) = self.log.next_to_apply() {
+            let Mark { index, term } = entry.at;
+            match entry.kind {
+                RunKind::Normal => {
+                    let applied = self
+                        .machine
+                        .apply(index, term, entry.bytes, &mut self.unused);
+                    applied.map_err(|halt| BootFailed::Entry { index, halt })?;
+                    self.unused.clear();
+                }
+                RunKind::ConfChange => {
+                    let read = read_change(entry.bytes, self.machine.members());
+                    let (step, change) =
+                        read.map_err(|change| BootFailed::Change { index, change })?;
+                    self.voters.apply(step);
+                    self.machine.apply_member_change(index, term, change);
+                }
+            }
+            self.log.on_applied();
+        }
+        self.log.release(self.log.applied().index);
+        if self.machine.store().finished() < self.machine.store().compacted() {
+            // What this leaves, also because a segment is not in memory, the first turns do.
+            let _ = self.machine.store_mut().poll_space(SPACE_RECORDS_A_TURN);
+        }
+        Ok(())
+    }
+
+    /// The entry up to which the state is known.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.machine.applied().0
+    }
+
+    /// Runs the member: at the very first start with its cluster's first entries, then in a new term.
+    ///
+    /// # Errors
+    /// The first failure of the replay.
+    pub fn start(mut self, recovered: Recovered) -> Result<Replica, BootFailed> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        self.commit_to(recovered.hard)?;
+        assert!(self.log.last().index == recovered.last);
+        self.machine.store_mut().publish();
+        let is_first = self.log.last() == Mark::default();
+        let mut raft = Raft::new(self.config.me, recovered.hard, self.voters, self.log);
+        if is_first {
+            raft.bootstrap(&first_entries(&self.config.initial));
+        }
+        raft.campaign();
+        let (wal, salt) = (recovered.wal, recovered.identity.salt);
+        let checkpoint = recovered.checkpoint;
+        Ok(Replica::new(
+            self.config,
+            self.machine,
+            self.reader,
+            raft,
+            wal,
+            salt,
+            checkpoint,
+        ))
+    }
+}
+
+/// One configuration entry for each member, by ascending id.
+fn first_entries(members: &[Member]) -> Vec<(Step, Vec<u8>)> {
+    let mut sorted: Vec<&Member> = members.iter().collect();
+    sorted.sort_unstable_by_key(|member| member.id);
+    let entry = |member: &Member| {
+        let mut json = String::new();
+        member.write_json(&mut json, false);
+        let step = Step::AddVoter(member.id);
+        let change = ConfChange {
+            id: RequestId(0),
+            step,
+            member: member.id,
+            context: json.into(),
+        };
+        (step, change.encode())
+    };
+    sorted.into_iter().map(entry).collect()
+}

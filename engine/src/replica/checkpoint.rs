@@ -1,0 +1,188 @@
+//! The content of a checkpoint, written in the background and read at the start: the length of the
+//! description (u32 little-endian), the description ([`Meta`]), then the key space.
+
+use core::mem;
+
+use crate::apply::{BadMeta, Meta};
+use crate::disk::{Disk, DiskError, DiskOp};
+use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
+use crate::mvcc::{self, CheckpointCursor, NeedRead, Reader, Restore, Store, StoreConfig};
+use crate::types::Index;
+use crate::wal::CheckpointWriter;
+
+/// Writes one checkpoint from a view that is pinned in slices. For the background worker.
+pub struct CheckpointJob {
+    index: Index,
+    cursor: CheckpointCursor,
+    /// What was taken from the cursor and is not written yet.
+    buffer: Vec<u8>,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin(CheckpointWriter),
+    Content(CheckpointWriter),
+    /// The last operations, in order.
+    Finish(std::array::IntoIter<DiskOp, 4>),
+    Ended,
+}
+
+/// Why a checkpoint was given up. The member goes on with a longer log and tries again later.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointFailed {
+    /// A write failed; only the checkpoint is lost.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A part of the key space is not in memory.
+    #[error("a part of the store is not in memory")]
+    NotInMemory(NeedRead),
+}
+
+impl CheckpointJob {
+    /// A checkpoint of the state that `meta` describes and `cursor` holds. `salt` is the directory's.
+    #[must_use]
+    pub fn new(meta: &Meta, cursor: CheckpointCursor, salt: u64) -> Self {
+        let index = meta.applied.0;
+        let mut description = Vec::new();
+        meta.write(&mut description);
+        assert!(description.len() <= CHECKPOINT_META_BYTES_MAX);
+        let len = u32::try_from(description.len()).expect("checked above");
+        let mut buffer = len.to_le_bytes().to_vec();
+        buffer.append(&mut description);
+        Self {
+            index,
+            cursor,
+            buffer,
+            stage: Stage::Begin(CheckpointWriter::new(index, salt)),
+        }
+    }
+
+    /// The entry it covers the log up to.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Does one operation. True: the checkpoint is durable under its name.
+    ///
+    /// # Errors
+    /// It is given up; what there is of it goes now, or at the next try or start.
+    pub fn step(&mut self, disk: &mut dyn Disk) -> Result<bool, CheckpointFailed> {
+        match mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Begin(writer) => {
+                writer.begin(disk)?;
+                self.stage = Stage::Content(writer);
+            }
+            Stage::Content(mut writer) => match self.write_some(&mut writer, disk) {
+                Ok(true) => self.stage = Stage::Content(writer),
+                Ok(false) => self.stage = Stage::Finish(writer.finish().into_iter()),
+                Err(failed) => {
+                    // The first failure is the one to be told; a disk that is full gets its space
+                    // back if it can.
+                    let _ = writer.abandon(disk);
+                    return Err(failed);
+                }
+            },
+            Stage::Finish(mut ops) => {
+                let Some(op) = ops.next() else {
+                    return Ok(true);
+                };
+                disk.perform(op)?;
+                self.stage = Stage::Finish(ops);
+            }
+            Stage::Ended => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    /// Writes the next part of the content. False: that was the last.
+    fn write_some(
+        &mut self,
+        writer: &mut CheckpointWriter,
+        disk: &mut dyn Disk,
+    ) -> Result<bool, CheckpointFailed> {
+        let more = self
+            .cursor
+            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES)
+            .map_err(CheckpointFailed::NotInMemory)?;
+        // A long record makes more than one chunk.
+        for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
+            let written = disk.perform(writer.push(chunk))?;
+            writer.reuse(written);
+        }
+        self.buffer.clear();
+        Ok(more)
+    }
+}
+
+impl core::fmt::Debug for CheckpointJob {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(out, "CheckpointJob({})", self.index)
+    }
+}
+
+/// Takes the chunks of a checkpoint, split anywhere.
+pub struct CheckpointContent {
+    /// Bytes of a description that has not come whole yet.
+    carry: Vec<u8>,
+    meta: Option<Meta>,
+    keys: Restore,
+}
+
+/// A checkpoint whose file is whole holds something else than a checkpoint's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadContent {
+    /// The description.
+    #[error(transparent)]
+    Meta(#[from] BadMeta),
+    /// The key space.
+    #[error("the checkpoint's records cannot be read: {0:?}")]
+    Keys(mvcc::BadCheckpoint),
+}
+
+impl CheckpointContent {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(config: StoreConfig) -> Self {
+        Self {
+            carry: Vec::new(),
+            meta: None,
+            keys: Restore::new(config),
+        }
+    }
+
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// See [`BadContent`].
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), BadContent> {
+        if self.meta.is_some() {
+            return self.keys.push(chunk).map_err(BadContent::Keys);
+        }
+        self.carry.extend_from_slice(chunk);
+        let Some((len, rest)) = self.carry.split_first_chunk::<4>() else {
+            return Ok(());
+        };
+        let len = u32::from_le_bytes(*len) as usize;
+        if len > CHECKPOINT_META_BYTES_MAX {
+            return Err(BadMeta.into());
+        }
+        let Some((description, keys)) = rest.split_at_checked(len) else {
+            return Ok(());
+        };
+        self.meta = Some(Meta::read(description)?);
+        self.keys.push(keys).map_err(BadContent::Keys)?;
+        self.carry = Vec::new();
+        Ok(())
+    }
+
+    /// The state, after the last chunk.
+    ///
+    /// # Errors
+    /// Something is missing.
+    pub fn finish(self) -> Result<(Meta, Store, Reader), BadContent> {
+        let meta = self.meta.ok_or(BadMeta)?;
+        let (store, reader) = self.keys.finish().map_err(BadContent::Keys)?;
+        Ok((meta, store, reader))
+    }
+}

@@ -1,0 +1,57 @@
+//! Work for the background worker: on files and pinned views only, nothing waits for it but space.
+
+use super::checkpoint::{CheckpointFailed, CheckpointJob};
+use crate::disk::Disk;
+use crate::types::Index;
+use crate::wal;
+
+/// One piece of background work.
+#[derive(Debug)]
+pub enum Job {
+    /// Filling, removing or recycling files of the log.
+    Wal(wal::Job),
+    /// Writing a checkpoint.
+    Checkpoint(Box<CheckpointJob>),
+}
+
+/// A finished job, for [`super::Replica::on_job`].
+#[derive(Debug)]
+pub enum JobDone {
+    /// Of the log.
+    Wal(wal::JobDone),
+    /// The checkpoint that covers the log up to `index` is durable, or was given up.
+    Checkpoint {
+        /// What it covers.
+        index: Index,
+        /// Whether it is durable.
+        result: Result<(), CheckpointFailed>,
+    },
+}
+
+impl Job {
+    /// Does a piece of it, at most a few megabytes of I/O; `Some` at the end. Other jobs may run
+    /// between two steps.
+    pub fn step(&mut self, disk: &mut dyn Disk) -> Option<JobDone> {
+        match self {
+            Self::Wal(job) => job.step(disk).map(JobDone::Wal),
+            Self::Checkpoint(job) => {
+                let result = match job.step(disk) {
+                    Ok(false) => return None,
+                    Ok(true) => Ok(()),
+                    Err(failed) => Err(failed),
+                };
+                let index = job.index();
+                Some(JobDone::Checkpoint { index, result })
+            }
+        }
+    }
+
+    /// Does all of it.
+    pub fn run(mut self, disk: &mut dyn Disk) -> JobDone {
+        loop {
+            if let Some(done) = self.step(disk) {
+                return done;
+            }
+        }
+    }
+}

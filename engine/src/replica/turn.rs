@@ -1,0 +1,365 @@
+//! One turn: proposals into the log, durable entries into the state, answers out.
+
+use basalt_pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use basalt_pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
+use prost::Message;
+
+use super::confchange::read_change;
+use super::{
+    Alarm, Announced, CheckpointJob, ClusterView, Failure, Proposals, Replica, Status, Stopping,
+    Turn,
+};
+use crate::apply::{Applied, Halt, Outcome, Refused};
+use crate::command::field;
+use crate::limits::{CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS};
+use crate::member::Release;
+use crate::raft::log::Mark;
+use crate::types::{Index, Millis, RunKind};
+use crate::wal::Space;
+
+impl Replica {
+    /// Does everything that the inputs so far allow. Then drain `poll_op`, `take_jobs`, `replies`.
+    pub fn turn(&mut self, now: Millis) -> Turn {
+        if self.failure.is_some() {
+            return Turn::default();
+        }
+        self.log_inbox();
+        self.apply_durable();
+        if self.failure.is_some() {
+            return Turn::default();
+        }
+        self.raise_alarm();
+        self.announce();
+        // What this turn proposed itself goes with the frame that is open now.
+        self.log_inbox();
+        let space = self.free_space(now);
+        self.machine.store_mut().publish();
+        self.begin_checkpoint(now);
+        self.publish_cluster();
+        self.publish_status();
+        self.end_log();
+        let retry = self.retry_space(now);
+        Turn {
+            wake: space.into_iter().chain(retry).min(),
+        }
+    }
+
+    /// Moves batches into the log as far as the open frame has room: each becomes one run.
+    fn log_inbox(&mut self) {
+        self.stage();
+        while let Some(batch) = self.inbox.front() {
+            if batch.bytes_len() > self.wal.room() {
+                return;
+            }
+            let Some(batch) = self.inbox.pop_front() else {
+                return;
+            };
+            self.inbox_bytes -= batch.bytes_len();
+            let count = u32::try_from(batch.len()).expect("RUN_ENTRIES_MAX is far below");
+            let Proposals { bytes, waiters } = batch;
+            match self.raft.propose(RunKind::Normal, count, bytes) {
+                Ok(first) => self.waiting.push(first, waiters),
+                Err(_) => {
+                    self.counts.proposals_failed += u64::from(count);
+                    for to in waiters.into_iter().flatten() {
+                        self.replies.push(to, Outcome::Refused(Refused::NoLeader));
+                    }
+                }
+            }
+            self.stage();
+        }
+    }
+
+    /// Gives the log's new runs to the disk's open frame.
+    fn stage(&mut self) {
+        let hard = self.raft.hard();
+        while let Some(run) = self.raft.log().next_to_stage() {
+            if run.bytes.len() > self.wal.room() {
+                return;
+            }
+            self.wal.append(run, hard);
+            let last = run.last();
+            self.raft.log_mut().on_staged(last);
+        }
+    }
+
+    /// Applies what is committed and durable here, and answers it.
+    fn apply_durable(&mut self) {
+        self.parked = None;
+        while let Some(entry) = self.raft.log().next_to_apply() {
+            let Mark { index, term } = entry.at;
+            let applied = match entry.kind {
+                RunKind::Normal => {
+                    let out = &mut self.replies.bytes;
+                    match self.machine.apply(index, term, entry.bytes, out) {
+                        Ok(applied) => Some(applied),
+                        Err(Halt::NeedRead(need)) => {
+                            self.parked = Some(need);
+                            break;
+                        }
+                        Err(halt) => return self.fail(Failure::Entry { index, halt }),
+                    }
+                }
+                RunKind::ConfChange => match read_change(entry.bytes, self.machine.members()) {
+                    Ok((step, change)) => {
+                        self.machine.apply_member_change(index, term, change);
+                        self.raft.on_config_applied(step);
+                        None
+                    }
+                    Err(change) => return self.fail(Failure::Change { index, change }),
+                },
+            };
+            self.raft.log_mut().on_applied();
+            if let Some(applied) = applied {
+                self.answer(index, applied);
+            }
+        }
+        // A single voter keeps nothing for followers.
+        let applied = self.raft.log().applied().index;
+        self.raft.log_mut().release(applied);
+    }
+
+    fn answer(&mut self, index: Index, applied: Applied) {
+        let waiter = self.waiting.take(index);
+        match (applied, waiter) {
+            (Applied::Done(outcome), Some(to)) => self.replies.push(to, outcome),
+            (Applied::WrittenWithoutSpace, Some(to)) => self.over_quota.push(to),
+            (Applied::Compacting { revision, outcome }, Some(to)) => {
+                let Outcome::Encoded { start, end } = outcome else {
+                    unreachable!("a compaction's answer is encoded");
+                };
+                let encoded = self.replies.encoded(start, end).to_vec();
+                self.replies.bytes.truncate(start);
+                self.compacting.push_back((revision, to, encoded));
+            }
+            // Nobody waits: forget what was encoded for it.
+            (Applied::Done(outcome) | Applied::Compacting { outcome, .. }, None) => {
+                if let Outcome::Encoded { start, end } = outcome
+                    && end == self.replies.bytes.len()
+                {
+                    self.replies.bytes.truncate(start);
+                }
+            }
+            (Applied::WrittenWithoutSpace, None) => {}
+        }
+    }
+
+    /// Once an entry of the own term is applied: publishes this member's name and client URLs, and
+    /// decides the cluster version if nobody has.
+    fn announce(&mut self) {
+        let applied = self.raft.log().applied().index;
+        let leads = self
+            .raft
+            .free_read_index()
+            .is_some_and(|index| index <= applied);
+        if self.announced != Announced::No || !leads || self.stopping != Stopping::No {
+            return;
+        }
+        let attributes = ClusterMemberAttrSetRequest {
+            member_id: self.config.me.0,
+            member_attributes: Some(Attributes {
+                name: self.config.name.clone(),
+                client_urls: self.config.client_urls.clone(),
+            }),
+        };
+        let mut batch = Proposals::new();
+        let draw = || self.config.request_ids.draw();
+        let body = attributes.encode_to_vec();
+        batch.push(None, draw(), field::CLUSTER_MEMBER_ATTR_SET, &body);
+        if self.machine.cluster_version().is_none() {
+            let version = ClusterVersionSetRequest {
+                ver: Release::OWN.cluster().to_string(),
+            };
+            batch.push(
+                None,
+                draw(),
+                field::CLUSTER_VERSION_SET,
+                &version.encode_to_vec(),
+            );
+        }
+        // Before what clients have proposed meanwhile: nothing else is in the log of this term.
+        let last = self.raft.log().last().index.plus(batch.len() as u64);
+        self.announced = Announced::InLog(last);
+        self.push_front(batch);
+    }
+
+    /// Tells the cluster that this member has no space, for writes that did not fit and for a log
+    /// that cannot grow; answers those who waited for that.
+    fn raise_alarm(&mut self) {
+        let changes = self.machine.cluster_changes();
+        if self.alarm != (Alarm::Asked { changes }) {
+            self.alarm = Alarm::Silent;
+        }
+        if self.machine.alarms().is_no_space() {
+            for to in self.over_quota.drain(..) {
+                self.replies.push(to, Outcome::Refused(Refused::NoSpace));
+            }
+            return;
+        }
+        let is_low = matches!(self.wal.space(), Space::Low { .. });
+        let wanted = !self.over_quota.is_empty() || is_low;
+        let may = self.raft.is_leader() && self.stopping == Stopping::No;
+        if !wanted || !may || self.alarm != Alarm::Silent {
+            return;
+        }
+        let request = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: self.config.me.0,
+            alarm: AlarmType::Nospace as i32,
+        };
+        let mut batch = Proposals::new();
+        let id = self.config.request_ids.draw();
+        batch.push(None, id, field::ALARM, &request.encode_to_vec());
+        self.alarm = Alarm::Asked { changes };
+        self.push_front(batch);
+    }
+
+    fn push_front(&mut self, batch: Proposals) {
+        self.inbox_bytes += batch.bytes_len();
+        self.inbox.push_front(batch);
+    }
+
+    /// Gives back some memory that compaction freed; when to go on with that. Paced, because it can be
+    /// held up by a reader or a checkpoint for long.
+    fn free_space(&mut self, now: Millis) -> Option<Millis> {
+        let store = self.machine.store_mut();
+        let mut next = None;
+        if store.finished() < store.compacted() {
+            if now < self.space_due {
+                return Some(self.space_due);
+            }
+            // A segment that is not in memory delays it too.
+            if store.poll_space(SPACE_RECORDS_A_TURN).unwrap_or(true) {
+                self.space_due = now.plus(Millis(SPACE_PAUSE_MS));
+                next = Some(self.space_due);
+            }
+        }
+        let finished = store.finished();
+        while let Some((_, to, encoded)) = self.compacting.pop_front_if(|it| it.0 <= finished) {
+            let start = self.replies.bytes.len();
+            self.replies.bytes.extend_from_slice(&encoded);
+            let end = self.replies.bytes.len();
+            self.replies.push(to, Outcome::Encoded { start, end });
+        }
+        next
+    }
+
+    /// Seals the log once everything that was taken over is in it.
+    fn end_log(&mut self) {
+        if self.stopping == Stopping::No || !self.inbox.is_empty() {
+            return;
+        }
+        if self.stopping == Stopping::Wanted {
+            self.wal.seal();
+            self.stopping = Stopping::Sealed;
+        }
+        // The alarm is not raised any more: the next write after the restart does that.
+        for to in self.over_quota.drain(..) {
+            self.replies.push(to, Outcome::Refused(Refused::NoSpace));
+        }
+        // The compaction is in the log; its memory goes with the process.
+        for (_, to, _) in self.compacting.drain(..) {
+            self.replies.push(to, Outcome::Refused(Refused::Stopped));
+        }
+        if self.is_stopped() {
+            let Self {
+                waiting, replies, ..
+            } = self;
+            waiting.drain(&mut |to| replies.push(to, Outcome::Refused(Refused::Stopped)));
+        }
+    }
+
+    /// Begins a checkpoint of the state just published, if the log has grown enough.
+    fn begin_checkpoint(&mut self, now: Millis) {
+        let (applied, _) = self.machine.applied();
+        let entries = applied.0 - self.checkpoint.last.0;
+        let due = self.wal.live_bytes() >= self.config.checkpoint_bytes
+            || entries >= self.config.checkpoint_entries;
+        let idle = !self.checkpoint.running && now >= self.checkpoint.not_before;
+        if !due || !idle || entries == 0 || self.stopping != Stopping::No {
+            return;
+        }
+        // Refused while compaction gives memory back; a later turn tries again.
+        if let Ok(cursor) = self.machine.store().checkpoint() {
+            let job = CheckpointJob::new(&self.machine.meta(), cursor, self.checkpoint.salt);
+            self.checkpoint.ready = Some(Box::new(job));
+            self.checkpoint.running = true;
+        }
+    }
+
+    /// A checkpoint is durable, or was given up.
+    pub(super) fn on_checkpoint(&mut self, index: Index, is_durable: bool, now: Millis) {
+        self.checkpoint.running = false;
+        if is_durable {
+            self.checkpoint.last = index;
+            self.wal.release(index);
+        } else {
+            self.checkpoint.not_before = now.plus(Millis(CHECKPOINT_RETRY_MS));
+        }
+    }
+
+    /// Lets a log that is short of space try again; when to come back for that.
+    fn retry_space(&mut self, now: Millis) -> Option<Millis> {
+        if !matches!(self.wal.space(), Space::Low { .. }) {
+            self.space_retry = None;
+            return None;
+        }
+        let due = *self
+            .space_retry
+            .get_or_insert(now.plus(Millis(SPACE_RETRY_MS)));
+        if now < due {
+            return Some(due);
+        }
+        self.wal.retry_space();
+        let next = now.plus(Millis(SPACE_RETRY_MS));
+        self.space_retry = Some(next);
+        Some(next)
+    }
+
+    pub(super) fn publish_cluster(&mut self) {
+        let changes = self.machine.cluster_changes();
+        if changes == self.cluster_changes {
+            return;
+        }
+        self.cluster_changes = changes;
+        let members = self.machine.members().iter();
+        self.published.set_cluster(ClusterView {
+            members: members.map(crate::member::Member::to_proto).collect(),
+            alarms: self.machine.alarms().iter().collect(),
+            cluster_version: self.machine.cluster_version().map(|it| it.to_string()),
+        });
+    }
+
+    /// After the store's own publish: who sees the new marks also sees the state.
+    pub(super) fn publish_status(&mut self) {
+        let (applied, applied_term) = self.machine.applied();
+        let sizes = self.machine.store().sizes();
+        let me = self.config.me;
+        let is_ready = match self.announced {
+            Announced::InLog(last) => applied >= last,
+            Announced::No => false,
+        };
+        self.published.set_status(Status {
+            leader: self.raft.leader(),
+            raft_term: self.raft.term(),
+            committed: self.raft.log().committed(),
+            applied,
+            applied_term,
+            db_size: sizes.total,
+            db_size_in_use: sizes.in_use,
+            is_learner: self.raft.config().learners.contains(&me),
+            is_ready,
+            failed: self.failure.is_some(),
+        });
+        self.counts.applied = self.machine.counts();
+        self.counts.proposals_pending =
+            self.waiting.count() + self.inbox.iter().map(|it| it.len() as u64).sum::<u64>();
+        self.published.set_counts(self.counts);
+        let readable = self
+            .raft
+            .free_read_index()
+            .is_some_and(|index| index <= applied);
+        let running = self.failure.is_none() && self.stopping == Stopping::No;
+        self.published.read_gate().set(readable && running);
+    }
+}
