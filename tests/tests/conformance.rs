@@ -40,7 +40,7 @@ both! {
     restart_keeps_keys_revisions_alarms_and_compaction;
 }
 
-/// [CLIENT-1] A Go program with clientv3 must not notice which server it talks to.
+/// [CLIENT-1] [DUR-4] A Go program with clientv3 must not notice which server it talks to.
 fn go_client(kind: Kind) {
     let Some(program) = clients::go_program("clientv3") else {
         return;
