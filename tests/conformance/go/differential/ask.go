@@ -19,7 +19,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/encoding/prototext"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -55,9 +54,9 @@ func (t target) ask(s step) answer {
 	var err error
 	switch s.verb {
 	case "grpc":
-		out, err = t.grpc(ctx, args)
+		out, err = t.grpc(args)
 	case "fill":
-		out, err = t.fill(ctx, args)
+		out, err = t.fill(args)
 	case "raw":
 		out, err = t.raw(ctx, args)
 	case "ctl":
@@ -74,7 +73,7 @@ func (t target) ask(s step) answer {
 }
 
 // grpc sends `Service/Method text-format-message`.
-func (t target) grpc(ctx context.Context, args string) (answer, error) {
+func (t target) grpc(args string) (answer, error) {
 	path, text, _ := strings.Cut(args, " ")
 	method, err := describe(path)
 	if err != nil {
@@ -88,21 +87,16 @@ func (t target) grpc(ctx context.Context, args string) (answer, error) {
 	if err := prototext.Unmarshal([]byte(text), request); err != nil {
 		return answer{}, err
 	}
-	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
-	if err != nil {
-		return answer{}, err
-	}
-	full := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
-	return t.post(ctx, full, method, frame(encoded, 0), nil), nil
+	return t.send(path, request), nil
 }
 
 // fill sends `N Service/Method text` N times, with the number in the place of each %d, and keeps the last answer.
-func (t target) fill(ctx context.Context, args string) (answer, error) {
+func (t target) fill(args string) (answer, error) {
 	times, rest, _ := strings.Cut(args, " ")
 	var last answer
 	for i := range count(times) {
 		var err error
-		if last, err = t.grpc(ctx, strings.ReplaceAll(rest, "%d", fmt.Sprintf("%04d", i))); err != nil {
+		if last, err = t.grpc(strings.ReplaceAll(rest, "%d", fmt.Sprintf("%04d", i))); err != nil {
 			return last, err
 		}
 	}

@@ -17,6 +17,8 @@ func main() {
 	second := flag.String("b", "", "host:port of the second server")
 	script := flag.String("script", "", "the script")
 	etcdctl := flag.String("etcdctl", "etcdctl", "the stock client")
+	seed := flag.Uint64("seed", 0, "instead of a script: the seed of random requests")
+	rolls := flag.Int("rolls", 0, "how many of them")
 	verbose := flag.Bool("v", false, "print every answer of the first server to standard error")
 	flag.Parse()
 	defer func() {
@@ -25,6 +27,9 @@ func main() {
 			os.Exit(2)
 		}
 	}()
+	if *rolls > 0 {
+		os.Exit(random(newTarget(*first, *etcdctl), newTarget(*second, *etcdctl), *seed, *rolls))
+	}
 	os.Exit(run(newTarget(*first, *etcdctl), newTarget(*second, *etcdctl), *script, *verbose))
 }
 
@@ -52,6 +57,17 @@ func run(a, b target, script string, verbose bool) int {
 		_ = encoder.Encode(map[string]any{"step": s.name, "line": s.line, "clauses": s.clauses, "a": left, "b": right})
 	}
 	_ = encoder.Encode(map[string]any{"steps": len(steps), "differences": differences})
+	if differences > 0 {
+		return 1
+	}
+	return 0
+}
+
+func random(a, b target, seed uint64, rolls int) int {
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetEscapeHTML(false)
+	differences := roll(a, b, seed, rolls, func(difference map[string]any) { _ = encoder.Encode(difference) })
+	_ = encoder.Encode(map[string]any{"rolls": rolls, "differences": differences})
 	if differences > 0 {
 		return 1
 	}
