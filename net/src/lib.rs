@@ -3,6 +3,7 @@
 
 pub mod grpc;
 pub mod h1;
+pub mod h2;
 pub mod hpack;
 pub mod limits;
 pub mod sniff;

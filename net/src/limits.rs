@@ -1,8 +1,115 @@
 //! Every bound of the network side, with unit and reason.
 
+use std::time::Duration;
+
 /// Bytes of an HTTP/1.1 request head. Go's default is 1 MiB; no probe, scraper or gateway client comes near 64 KiB.
 pub const H1_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields of an HTTP/1.1 request; the same bound as for a decoded HTTP/2 header list (128 fields).
 pub const H1_HEADERS_MAX: usize = 128;
 /// Bytes of a chunk-size or trailer line, its end included.
 pub const H1_CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
+
+/// Unsent bytes of a connection above which it is read no more until they are written (design: backpressure).
+pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// Queued answers are moved to the output buffer up to this many bytes at a time, so that a small answer never waits
+/// behind more than that.
+pub const OUT_FILL_BYTES: usize = 256 << 10;
+/// Queued bytes of one stream above which its sender is told to wait.
+pub const STREAM_QUEUE_FULL_BYTES: usize = 64 << 10;
+/// A buffer that has grown beyond this is given back instead of being kept for the next user.
+pub const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// Header blocks a connection remembers with their meaning; clients use one for each method.
+pub const BLOCK_CACHE_ENTRIES_MAX: usize = 8;
+/// Bytes of a remembered header block. Longer ones are rare and not worth comparing.
+pub const CACHED_BLOCK_BYTES_MAX: usize = 1024;
+/// Decoded header blocks kept for reuse; as many as calls are usually open.
+pub const SPARE_HEADS_MAX: usize = 64;
+/// Bytes of a decoded header block above which it is not kept for reuse.
+pub const SPARE_HEAD_BYTES_MAX: usize = 8 << 10;
+/// Streams we ended first of which late frames are still taken in silence: several round trips' worth.
+pub const TOLERATED_STREAMS_MAX: usize = 256;
+/// What the peer may send on a connection ahead of our updates. Message sizes are bounded on their own.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Ceiling of a stream's receive window, bytes; below it the window holds two largest messages, so that a unary call
+/// never needs an update.
+pub const STREAM_WINDOW_BYTES_MAX: u32 = 16 << 20;
+/// Bytes of requests that have begun and not ended, over all calls of a connection. The call that exceeds it is refused.
+pub const PARTIAL_REQUEST_BYTES_MAX: usize = 64 << 20;
+/// Bytes of debug data of the peer's GOAWAY that are kept.
+pub const GOAWAY_TEXT_BYTES_MAX: usize = 128;
+
+/// What one HTTP/2 connection may ask of us. `default` is as tolerant as etcd, yet bounded; `hardened` may hurt odd clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a header block as sent, continuations included. Beyond: the connection ends.
+    pub header_block_bytes_max: usize,
+    /// Bytes of a decoded header list by RFC 9113's count. Beyond: the stream is reset.
+    pub header_list_bytes_max: usize,
+    /// Fields of a header list. Beyond: the stream is reset.
+    pub header_fields_max: usize,
+    /// CONTINUATION frames of one block. Beyond: the connection ends.
+    pub continuations_max: u32,
+    /// From the first byte to the end of the first SETTINGS.
+    pub preface_timeout: Duration,
+    /// From the first frame of a header block, or the first bytes of any frame, to its end.
+    pub frame_timeout: Duration,
+    /// Streams open at a time, whatever was advertised. Beyond: refused.
+    pub streams_open_max: u32,
+    /// Bytes of answers that wait for the client's windows. Beyond: new streams are refused.
+    pub queued_bytes_max: usize,
+    /// Streams that we had to reset because of what the client sent. Beyond: the connection ends.
+    pub peer_faults_max: u32,
+    /// Resets by the client within a second. Beyond: the connection ends.
+    pub resets_per_second_max: u32,
+    /// Of a thousand streams, those that the client resets before their answer. Beyond: the connection ends.
+    pub early_resets_per_mille_max: u32,
+    /// SETTINGS frames within a second. Beyond: the connection ends.
+    pub settings_per_second_max: u32,
+    /// Frames in a row that move nothing: empty DATA, PRIORITY, WINDOW_UPDATE, unknown ones. Beyond: the connection ends.
+    pub idle_frames_max: u32,
+    /// A client that takes nothing of what waits for it for so long is cut off.
+    pub stall_timeout: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            header_block_bytes_max: 16 << 20,
+            header_list_bytes_max: 16 << 20,
+            header_fields_max: 100_000,
+            continuations_max: 2_048,
+            preface_timeout: Duration::from_secs(120),
+            frame_timeout: Duration::from_secs(300),
+            streams_open_max: 1 << 16,
+            queued_bytes_max: 256 << 20,
+            peer_faults_max: 10_000,
+            resets_per_second_max: u32::MAX,
+            early_resets_per_mille_max: u32::MAX,
+            settings_per_second_max: 1_000,
+            idle_frames_max: 100_000,
+            stall_timeout: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The strict set of `--hardened`.
+    pub fn hardened() -> Limits {
+        Limits {
+            header_block_bytes_max: 32 << 10,
+            header_list_bytes_max: 64 << 10,
+            header_fields_max: 128,
+            continuations_max: 8,
+            preface_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(5),
+            streams_open_max: 4_096,
+            queued_bytes_max: 4 << 20,
+            peer_faults_max: 100,
+            resets_per_second_max: 200,
+            early_resets_per_mille_max: 500,
+            settings_per_second_max: 10,
+            idle_frames_max: 1_000,
+            stall_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+}

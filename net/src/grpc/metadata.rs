@@ -50,6 +50,16 @@ impl Metadata {
         })
     }
 
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    /// Memory kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -61,9 +71,74 @@ impl Metadata {
     }
 }
 
+/// Appends what a `-bin` value stands for, with or without padding. The error is the place of the first wrong byte.
+pub(super) fn decode_base64(value: &[u8], out: &mut Vec<u8>) -> Result<(), usize> {
+    let padding = match value {
+        [.., b'=', b'='] if value.len().is_multiple_of(4) => 2,
+        [.., b'='] if value.len().is_multiple_of(4) => 1,
+        _ => 0,
+    };
+    let digits = &value[..value.len() - padding];
+    if digits.len() % 4 == 1 {
+        return Err(value.len());
+    }
+    let (mut bits, mut held) = (0u32, 0);
+    for (at, &digit) in digits.iter().enumerate() {
+        let six = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return Err(at),
+        };
+        bits = bits << 6 | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the value of a `-bin` name, without padding.
+pub(super) fn encode_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in bytes.chunks(3) {
+        let mut group = [0; 4];
+        group[1..=chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes(group);
+        for place in 0..=chunk.len() {
+            out.push(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binary_values_survive_with_and_without_padding() {
+        for length in 0..20u8 {
+            let bytes: Vec<u8> = (0..length).map(|n| n.wrapping_mul(37)).collect();
+            let mut value = Vec::new();
+            encode_base64(&bytes, &mut value);
+            let mut decoded = Vec::new();
+            assert_eq!(decode_base64(&value, &mut decoded), Ok(()));
+            assert_eq!(decoded, bytes);
+            while !value.len().is_multiple_of(4) {
+                value.push(b'=');
+            }
+            decoded.clear();
+            assert_eq!(decode_base64(&value, &mut decoded), Ok(()));
+            assert_eq!(decoded, bytes);
+        }
+        for wrong in [&b"A"[..], b"AB!C", b"A=BC", b"====="] {
+            assert!(decode_base64(wrong, &mut Vec::new()).is_err());
+        }
+    }
 
     #[test]
     fn values_of_one_name_keep_their_order() {

@@ -4,12 +4,21 @@
 //! words it; an answer to a call that is gone is dropped in silence. Never: a socket, a clock, an etcd word.
 //! Start at `Service` and `Calls` below.
 
+mod call;
+pub mod client;
+mod connection;
+mod framing;
+mod head;
 mod metadata;
 mod status;
+mod timeout;
 
 use crate::h1;
 use std::time::{Duration, Instant};
 
+pub use call::{Answers, Call, Grpc};
+pub use connection::{Connection, ServerConfig, Sink};
+pub use head::Head;
 pub use metadata::Metadata;
 pub use status::{Code, Status, percent_decode, percent_encode};
 
@@ -102,4 +111,27 @@ pub trait Calls {
 
     /// Answers an HTTP/1.1 request.
     fn reply_http(&mut self, call: CallId, response: h1::Response);
+}
+
+/// Bytes from outside in a message for people: quoted, what is not printable escaped, as Go's `%q` does.
+fn quote(bytes: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '"' => quoted.push_str("\\\""),
+                '\\' => quoted.push_str("\\\\"),
+                '\t' => quoted.push_str("\\t"),
+                control if control.is_control() => {
+                    quoted.push_str(&format!("\\x{:02x}", u32::from(control)))
+                }
+                printable => quoted.push(printable),
+            }
+        }
+        for byte in chunk.invalid() {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    quoted.push('"');
+    quoted
 }

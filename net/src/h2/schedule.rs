@@ -1,0 +1,135 @@
+use super::Protocol;
+use super::frame::{self, flag, kind};
+use super::streams::{StreamKey, Streams};
+use crate::limits::{OUT_FILL_BYTES, STREAM_QUEUE_FULL_BYTES};
+use std::borrow::Cow;
+
+/// What ends our side once the queue is empty.
+#[derive(Debug, Clone)]
+pub(super) enum Tail {
+    /// Not ended yet.
+    Open,
+    /// An empty DATA frame, or the flag on the last one.
+    End,
+    /// A header block.
+    Trailers(Cow<'static, [u8]>),
+}
+
+/// How much of what was sent on a stream still waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// All is in `out`.
+    None,
+    /// A little: more is welcome.
+    Some,
+    /// Much: `Events::on_writable` tells when more is welcome.
+    Full,
+}
+
+impl Backlog {
+    pub(super) fn of(queued_bytes: usize) -> Backlog {
+        match queued_bytes {
+            0 => Backlog::None,
+            bytes if bytes < STREAM_QUEUE_FULL_BYTES => Backlog::Some,
+            _ => Backlog::Full,
+        }
+    }
+}
+
+impl<P: Protocol> Streams<P> {
+    pub(super) fn schedule(&mut self, key: StreamKey) {
+        if let Some(stream) = self.slots.get_mut(key)
+            && !stream.is_scheduled
+        {
+            stream.is_scheduled = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Could `pump` move something, were there room in `out`?
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty() && (self.send.available() > 0 || self.queued_bytes == 0)
+    }
+
+    /// Moves queued data into `out`, a frame of each stream in turn, until `out` is full or the windows are empty.
+    pub(super) fn pump(&mut self) {
+        while self.out.len() - self.written < OUT_FILL_BYTES {
+            let Some(key) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(stream) = self.slots.get_mut(key) else {
+                continue;
+            };
+            stream.is_scheduled = false;
+            let queued = stream.queued_bytes();
+            if queued > 0 {
+                let window = stream.send.available().min(self.send.available());
+                let bytes = queued.min(window).min(self.peer.frame_bytes_max as usize);
+                if bytes == 0 {
+                    if self.send.available() == 0 {
+                        stream.is_scheduled = true;
+                        self.ready.push_front(key);
+                        return;
+                    }
+                    // Its own window is empty: the update that opens it schedules it again.
+                    continue;
+                }
+                self.frame(key, bytes);
+            }
+            self.after_frame(key);
+        }
+    }
+
+    fn frame(&mut self, key: StreamKey, bytes: usize) {
+        let Some(stream) = self.slots.get_mut(key) else {
+            return;
+        };
+        let is_end = bytes == stream.queued_bytes() && matches!(stream.tail, Tail::End);
+        let flags = if is_end { flag::END_STREAM } else { 0 };
+        if is_end {
+            stream.tail = Tail::Open;
+        }
+        frame::put_header(&mut self.out, bytes, kind::DATA, flags, key.id);
+        let from = stream.queue_from;
+        self.out
+            .extend_from_slice(&stream.queue[from..from + bytes]);
+        stream.queue_from += bytes;
+        stream.send.take(bytes);
+        self.send.take(bytes);
+        self.queued_bytes -= bytes;
+        self.moved += bytes as u64;
+        self.sent_frames += 1;
+        if stream.queued_bytes() == 0 {
+            super::stream::reuse(&mut stream.queue);
+            stream.queue_from = 0;
+        }
+        if is_end {
+            self.close_local(key);
+        }
+    }
+
+    fn after_frame(&mut self, key: StreamKey) {
+        let Some(stream) = self.slots.get_mut(key) else {
+            return;
+        };
+        if stream.wants_writable && stream.queued_bytes() < STREAM_QUEUE_FULL_BYTES / 2 {
+            stream.wants_writable = false;
+            self.writable.push(key);
+        }
+        if stream.queued_bytes() > 0 {
+            self.schedule(key);
+            return;
+        }
+        match std::mem::replace(&mut stream.tail, Tail::Open) {
+            Tail::Open => {}
+            Tail::End => {
+                frame::put_header(&mut self.out, 0, kind::DATA, flag::END_STREAM, key.id);
+                self.close_local(key);
+            }
+            Tail::Trailers(block) => {
+                self.put_block(key.id, &block, true);
+                self.close_local(key);
+            }
+        }
+    }
+}
