@@ -8,6 +8,7 @@ use super::slots::Slots;
 use super::stream::Stream;
 use crate::limits::{
     KEPT_BUFFER_BYTES_MAX, SPARE_HEAD_BYTES_MAX, SPARE_HEADS_MAX, TOLERATED_STREAMS_MAX,
+    UNSENT_BYTES_MAX,
 };
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -174,7 +175,8 @@ impl<P: Protocol> Streams<P> {
         let bytes = self.out.len() - payload_at;
         let fits = bytes <= self.peer.frame_bytes_max as usize
             && bytes <= stream.send.available()
-            && bytes <= self.send.available();
+            && bytes <= self.send.available()
+            && frame_at - self.written < UNSENT_BYTES_MAX;
         if fits && stream.queued_bytes() == 0 {
             let header = frame::FrameHeader {
                 payload_bytes: bytes,
