@@ -131,6 +131,17 @@ impl Rig {
         panic!("the member never settles");
     }
 
+    /// As `settle`, but work for the background worker stays in `jobs`.
+    fn settle_but_jobs(&mut self) {
+        self.replica.turn(self.now);
+        while let Some((id, op)) = self.replica.poll_op() {
+            let result = self.disk.perform(op);
+            self.replica.on_disk(DiskDone { id, result });
+            self.replica.turn(self.now);
+        }
+        self.replica.take_jobs(&mut self.jobs);
+    }
+
     fn propose(&mut self, field: u32, request: &impl Message) -> ReplyTo {
         let to = ReplyTo {
             stream: self.asked,
@@ -205,3 +216,321 @@ fn the_first_start_is_visible_as_etcds() {
     assert_eq!(rig.replica.reader().pin().view().revision(), 1);
     assert!(rig.replica.published().read_gate().is_free());
 }
+
+/// R1: no answer leaves before the write that covers it is done; then it does, and readers see it.
+#[test]
+fn a_put_is_answered_when_it_is_durable() {
+    let mut rig = Rig::new(config());
+    let to = rig.put("a", "1");
+    rig.replica.turn(rig.now);
+    let (id, op) = rig.replica.poll_op().expect("a frame");
+    assert!(matches!(op, DiskOp::Write { durable: true, .. }));
+    rig.replica.turn(rig.now);
+    assert_eq!(rig.outcomes(), []);
+    assert_eq!(rig.replica.reader().pin().view().revision(), 1);
+    let result = rig.disk.perform(op);
+    rig.replica.on_disk(DiskDone { id, result });
+    rig.replica.turn(rig.now);
+    let answer = Outcome::Put {
+        revision: 2,
+        term: Term(2),
+    };
+    assert_eq!(rig.outcomes(), [(to.stream, answer)]);
+    assert_eq!(rig.replica.reader().pin().view().revision(), 2);
+}
+
+/// Everything proposed while a write is in flight is the next one, and is answered in order.
+#[test]
+fn what_arrives_during_a_write_is_the_next_one() {
+    let mut rig = Rig::new(config());
+    rig.put("a", "1");
+    rig.replica.turn(rig.now);
+    let (id, op) = rig.replica.poll_op().expect("a frame");
+    for key in ["b", "c", "d"] {
+        rig.put(key, "1");
+        rig.replica.turn(rig.now);
+        assert!(rig.replica.poll_op().is_none());
+    }
+    let result = rig.disk.perform(op);
+    rig.replica.on_disk(DiskDone { id, result });
+    rig.replica.turn(rig.now);
+    assert_eq!(rig.outcomes().len(), 1);
+    assert!(rig.replica.poll_op().is_some_and(|(id, op)| {
+        let result = rig.disk.perform(op);
+        rig.replica.on_disk(DiskDone { id, result });
+        rig.replica.poll_op().is_none()
+    }));
+    rig.replica.turn(rig.now);
+    let streams: Vec<u32> = rig
+        .outcomes()
+        .into_iter()
+        .map(|(stream, _)| stream)
+        .collect();
+    assert_eq!(streams, [1, 2, 3]);
+    assert_eq!(rig.status().committed, Index(8));
+}
+
+/// R2: after a failed write nothing is acknowledged, whoever waits is told, and reads are not free.
+#[test]
+fn a_failed_write_is_final() {
+    let mut rig = Rig::new(config());
+    rig.put("a", "1");
+    rig.replica.turn(rig.now);
+    let (id, op) = rig.replica.poll_op().expect("a frame");
+    rig.put("b", "1");
+    rig.replica.turn(rig.now);
+    let error = DiskError {
+        site: op.site(),
+        kind: DiskErrorKind::Failed,
+        errno: Some(5),
+    };
+    rig.replica.on_disk(DiskDone {
+        id,
+        result: Err(error),
+    });
+    rig.put("c", "1");
+    rig.settle();
+    let refused = Outcome::Refused(Refused::DiskFailed);
+    assert_eq!(rig.outcomes(), [(0, refused), (1, refused), (2, refused)]);
+    assert!(matches!(rig.replica.failure(), Some(Failure::Wal(_))));
+    assert!(rig.status().failed);
+    assert!(!rig.replica.published().read_gate().is_free());
+    assert_eq!(rig.status().applied, Index(4));
+}
+
+/// An entry of a newer release stops the member: it must not guess.
+#[test]
+fn an_entry_that_cannot_be_applied_stops_the_member() {
+    let mut rig = Rig::new(config());
+    rig.propose(8, &pb::LeaseGrantRequest::default());
+    rig.put("a", "1");
+    rig.settle();
+    assert!(matches!(
+        rig.replica.failure(),
+        Some(Failure::Entry {
+            index: Index(5),
+            ..
+        })
+    ));
+    let told: Vec<Outcome> = rig
+        .outcomes()
+        .into_iter()
+        .map(|(_, outcome)| outcome)
+        .collect();
+    assert_eq!(told, [Outcome::Refused(Refused::Stopped); 2]);
+}
+
+/// A restart keeps everything acknowledged, takes a new term and publishes the name again.
+#[test]
+fn a_restart_keeps_the_state() {
+    let mut rig = Rig::new(config());
+    for n in 0..50 {
+        rig.put(&format!("key{}", n % 7), &n.to_string());
+    }
+    rig.settle();
+    assert_eq!(rig.outcomes().len(), 50);
+    let hash = rig.hash();
+    let rig = rig.restart();
+    assert_eq!(rig.hash(), hash);
+    let status = rig.status();
+    // 54 entries, the empty one of term 3, the name.
+    assert_eq!((status.raft_term, status.committed), (Term(3), Index(56)));
+    assert!(status.is_ready);
+    assert_eq!(rig.restart().status().raft_term, Term(4));
+}
+
+/// A clean stop answers what was taken over, refuses what comes later, and leaves a sealed log.
+#[test]
+fn a_stop_finishes_what_was_taken_over() {
+    let mut rig = Rig::new(config());
+    rig.put("a", "1");
+    rig.replica.stop();
+    rig.put("b", "1");
+    assert!(!rig.replica.is_stopped());
+    rig.settle();
+    assert!(rig.replica.is_stopped());
+    let mut outcomes = rig.outcomes();
+    outcomes.sort_by_key(|(stream, _)| *stream);
+    assert_eq!(
+        outcomes[0].1,
+        Outcome::Put {
+            revision: 2,
+            term: Term(2)
+        }
+    );
+    assert_eq!(outcomes[1].1, Outcome::Refused(Refused::Stopped));
+    let told = RecoverConfig {
+        limits: LIMITS,
+        ..RecoverConfig::default()
+    };
+    let recovered = recover(&mut rig.disk, &told, &mut |_| {}, &mut |_| {}).expect("recovered");
+    assert!(recovered.is_clean);
+}
+
+/// More than one frame holds is taken over and waits its turn; more than the inbox holds stays outside.
+#[test]
+fn proposals_beyond_the_room_wait_and_then_stay_outside() {
+    let mut rig = Rig::new(config());
+    let value = "x".repeat(50 << 10);
+    let mut taken = 0;
+    let mut batch = Proposals::new();
+    loop {
+        let body = put("a", &value).encode_to_vec();
+        let to = ReplyTo {
+            stream: taken,
+            ..ReplyTo::default()
+        };
+        batch.push(
+            Some(to),
+            rig.replica.config.request_ids.draw(),
+            field::PUT,
+            &body,
+        );
+        if rig.replica.propose(&mut batch).is_err() {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(batch.len(), 1);
+    assert!(taken as usize * value.len() <= INBOX_BYTES_MAX);
+    rig.settle();
+    let streams: Vec<u32> = rig
+        .outcomes()
+        .into_iter()
+        .map(|(stream, _)| stream)
+        .collect();
+    assert_eq!(streams, (0..taken).collect::<Vec<_>>());
+    assert_eq!(rig.replica.propose(&mut batch), Ok(()));
+}
+
+/// [K16] physical: the answer comes when the memory is given back, other answers overtake it.
+#[test]
+fn a_physical_compaction_is_answered_when_it_is_finished() {
+    let mut rig = Rig::new(config());
+    for n in 0..20 {
+        rig.put("a", &n.to_string());
+    }
+    rig.settle();
+    rig.outcomes();
+    let hold = rig.replica.reader().hold(5).expect("a hold");
+    let request = pb::CompactionRequest {
+        revision: 15,
+        physical: true,
+    };
+    let compaction = rig.propose(field::COMPACTION, &request);
+    rig.put("b", "1");
+    for _ in 0..20 {
+        let turn = rig.replica.turn(rig.now);
+        while let Some((id, op)) = rig.replica.poll_op() {
+            let result = rig.disk.perform(op);
+            rig.replica.on_disk(DiskDone { id, result });
+        }
+        rig.now = turn.wake.unwrap_or(rig.now);
+    }
+    let outcomes = rig.outcomes();
+    assert_eq!(outcomes.len(), 1);
+    assert!(matches!(outcomes[0].1, Outcome::Put { .. }));
+    assert_eq!(rig.replica.reader().pin().view().compacted(), 15);
+    drop(hold);
+    rig.settle();
+    let replies = rig.replica.replies();
+    let [(to, Outcome::Encoded { start, end })] = replies.items[..] else {
+        panic!("one answer: {:?}", replies.items);
+    };
+    assert_eq!(to, compaction);
+    let answer = pb::CompactionResponse::decode(replies.encoded(start, end)).expect("an answer");
+    assert_eq!(answer.header.expect("a header").revision, 21);
+    assert_eq!(rig.replica.reader().pin().view().finished(), 15);
+}
+
+/// [K20] The write that does not fit is done; its caller hears NoSpace once the member's alarm is active.
+#[test]
+fn a_write_beyond_the_quota_raises_the_alarm_first() {
+    let quota = ReplicaConfig {
+        quota_bytes: 1,
+        ..config()
+    };
+    let mut rig = Rig::new(quota);
+    rig.put("a", "1");
+    rig.put("b", "1");
+    rig.settle();
+    let told = Outcome::Refused(Refused::NoSpace);
+    assert_eq!(rig.outcomes(), [(0, told), (1, told)]);
+    let me = rig.replica.config.me;
+    assert_eq!(rig.replica.published().cluster().alarms, [(me, 1)]);
+    assert_eq!(rig.replica.reader().pin().view().revision(), 3);
+    // Two puts, one alarm.
+    assert_eq!(rig.status().applied, Index(7));
+    rig.put("c", "1");
+    rig.settle();
+    assert_eq!(rig.outcomes(), [(2, told)]);
+    assert_eq!(rig.replica.reader().pin().view().revision(), 3);
+    let lift = pb::AlarmRequest {
+        action: 2,
+        member_id: me.0,
+        alarm: 1,
+    };
+    rig.propose(field::ALARM, &lift);
+    rig.put("d", "1");
+    rig.settle();
+    assert_eq!(rig.outcomes().len(), 2);
+    assert_eq!(rig.replica.reader().pin().view().revision(), 4);
+    let rig = rig.restart();
+    assert_eq!(rig.replica.published().cluster().alarms, [(me, 1)]);
+}
+
+/// A segment that is not in memory delays its entry and those behind it, and loses none.
+#[test]
+fn a_needed_read_parks_application() {
+    let mut rig = Rig::new(ReplicaConfig {
+        store: StoreConfig {
+            segment_bytes: 4096,
+        },
+        ..config()
+    });
+    rig.put("a", "1");
+    rig.put("filler", &"x".repeat(8192));
+    rig.settle();
+    rig.outcomes();
+    let cold = rig.replica.machine.store().segment_of(b"a").expect("there");
+    rig.replica.machine.store_mut().chill(cold);
+    let mut request = put("a", "2");
+    request.prev_kv = true;
+    rig.propose(field::PUT, &request);
+    rig.put("b", "1");
+    rig.settle();
+    assert_eq!(rig.replica.parked_on(), Some(NeedRead(cold)));
+    assert_eq!(rig.outcomes(), []);
+    rig.replica.machine.store_mut().warm(cold);
+    rig.settle();
+    assert_eq!(rig.outcomes().len(), 2);
+    assert_eq!(rig.replica.parked_on(), None);
+}
+
+/// Batches and lists go round: proposing allocates nothing once the first ones came back.
+#[test]
+fn batches_come_back_with_room() {
+    let mut rig = Rig::new(config());
+    let body = put("key", &"v".repeat(100)).encode_to_vec();
+    let mut batch = Proposals::new();
+    for round in 0..10 {
+        let room = (batch.bytes.capacity(), batch.waiters.capacity());
+        for n in 0..100 {
+            let to = ReplyTo {
+                stream: n,
+                ..ReplyTo::default()
+            };
+            let id = rig.replica.config.request_ids.draw();
+            batch.push(Some(to), id, field::PUT, &body);
+        }
+        if round > 2 {
+            let grown = (batch.bytes.capacity(), batch.waiters.capacity());
+            assert_eq!(grown, room);
+        }
+        rig.replica.propose(&mut batch).expect("room");
+        rig.settle();
+    }
+    assert_eq!(rig.outcomes().len(), 1000);
+}
+
+mod recovery;

@@ -1,0 +1,342 @@
+//! From the disk and back: checkpoints, replays, crashes.
+
+use super::*;
+
+/// Every kind of command, driven by a small generator: the same seed makes the same history.
+fn history(rig: &mut Rig, seed: u64, steps: u32) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..steps {
+        let key = format!("k{:02}", random.u32(..40));
+        match random.u32(..20) {
+            0..=9 => {
+                rig.put(&key, &"v".repeat(random.usize(..300)));
+            }
+            10..=12 => {
+                let range_end = if random.bool() { "k20" } else { "" };
+                let request = pb::DeleteRangeRequest {
+                    key: key.into(),
+                    range_end: range_end.into(),
+                    prev_kv: random.bool(),
+                };
+                rig.propose(field::DELETE_RANGE, &request);
+            }
+            13..=17 => {
+                rig.propose(field::TXN, &txn(&mut random, &key));
+            }
+            18 => {
+                let view_revision = rig.replica.reader().pin().view().revision();
+                let revision = view_revision - random.i64(..20);
+                let physical = random.bool();
+                rig.propose(
+                    field::COMPACTION,
+                    &pb::CompactionRequest { revision, physical },
+                );
+            }
+            _ => {
+                let (action, member_id) = (1 + random.i32(..2), random.u64(..3));
+                rig.propose(
+                    field::ALARM,
+                    &pb::AlarmRequest {
+                        action,
+                        member_id,
+                        alarm: 7,
+                    },
+                );
+            }
+        }
+        if random.u32(..4) == 0 {
+            rig.settle();
+        }
+    }
+    rig.settle();
+}
+
+fn txn(random: &mut fastrand::Rng, key: &str) -> pb::TxnRequest {
+    use pb::{compare::TargetUnion, request_op::Request};
+    let op = |request| pb::RequestOp {
+        request: Some(request),
+    };
+    let ignoring = pb::PutRequest {
+        ignore_value: true,
+        ..put(key, "")
+    };
+    let compare = pb::Compare {
+        result: random.i32(..4),
+        key: key.to_owned().into(),
+        target_union: Some(TargetUnion::Version(random.i64(..3))),
+        ..Default::default()
+    };
+    let range = pb::RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        ..Default::default()
+    };
+    pb::TxnRequest {
+        compare: vec![compare],
+        success: vec![
+            op(Request::RequestPut(put(key, "txn"))),
+            op(Request::RequestRange(range)),
+        ],
+        failure: vec![
+            op(Request::RequestPut(ignoring)),
+            op(Request::RequestPut(put("other", key))),
+        ],
+    }
+}
+
+/// What must be equal wherever the same entries were applied.
+fn state(rig: &Rig) -> (HashAnswer, crate::apply::Meta, i64, Vec<u8>) {
+    let meta = rig.replica.machine.meta();
+    let view = rig.replica.machine.store().view();
+    let mut keys = Vec::new();
+    let request = basalt_pb::hot::RangeRequest {
+        key: b"\0",
+        range_end: b"\0",
+        ..Default::default()
+    };
+    let range = crate::mvcc::KeyRange::new(request.key, request.range_end);
+    let mut query = crate::query::RangeQuery::new(&request, view.revision());
+    let done = query.poll(&range, view, crate::mvcc::SliceBound::NONE, &mut keys);
+    assert!(matches!(done, Ok(crate::query::Progress::Done { .. })));
+    (rig.hash(), meta, view.compacted(), keys)
+}
+
+/// The same log twice is the same state: nothing but the entries decides.
+#[test]
+fn replaying_a_log_twice_gives_equal_states() {
+    for seed in 0..10 {
+        let mut rig = Rig::new(config());
+        history(&mut rig, seed, 200);
+        let (hash, _, compacted, keys) = state(&rig);
+        let first = Rig::on(rig.disk.clone(), config());
+        let second = Rig::on(rig.disk.clone(), config());
+        assert_eq!(state(&first), state(&second), "seed {seed}");
+        assert_eq!(state(&first).0, hash, "seed {seed}");
+        assert_eq!(
+            (state(&first).2, state(&first).3),
+            (compacted, keys),
+            "seed {seed}"
+        );
+    }
+}
+
+/// A checkpoint stands for the log below it: the state is the same, and the log's segments are free again.
+#[test]
+fn a_checkpoint_stands_for_the_log_it_covers() {
+    for seed in 0..10 {
+        let often = ReplicaConfig {
+            checkpoint_entries: 30,
+            ..config()
+        };
+        let mut rig = Rig::new(often);
+        history(&mut rig, seed, 300);
+        let twin = {
+            let mut twin = Rig::new(config());
+            history(&mut twin, seed, 300);
+            twin
+        };
+        assert!(rig.replica.checkpoint.last > Index(200), "seed {seed}");
+        assert_eq!(state(&rig), state(&twin), "seed {seed}");
+        let before = state(&rig);
+        let rig = rig.restart();
+        assert_eq!(state(&rig).0, before.0, "seed {seed}");
+        assert_eq!(
+            (state(&rig).2, state(&rig).3),
+            (before.2, before.3),
+            "seed {seed}"
+        );
+        assert_eq!(
+            rig.replica.machine.members(),
+            twin.replica.machine.members()
+        );
+        assert_eq!(rig.replica.machine.alarms(), twin.replica.machine.alarms());
+    }
+}
+
+/// The log does not grow for ever: checkpoints give its segments back, and an older checkpoint goes.
+#[test]
+fn checkpoints_keep_the_log_short() {
+    let bounded = ReplicaConfig {
+        checkpoint_bytes: 512 << 10,
+        ..config()
+    };
+    let mut rig = Rig::new(bounded);
+    let value = "x".repeat(20 << 10);
+    for round in 0..20 {
+        for _ in 0..5 {
+            rig.put(&format!("k{}", round % 3), &value);
+            rig.settle();
+        }
+    }
+    assert!(rig.replica.wal.live_bytes() < 1 << 20);
+    let files = rig.disk.files.keys();
+    let checkpoints = files.filter(|file| matches!(file, crate::disk::File::Checkpoint(_)));
+    assert_eq!(checkpoints.count(), 1);
+    let before = state(&rig);
+    assert_eq!(state(&rig.restart()).0, before.0);
+}
+
+/// A checkpoint that cannot be written costs nothing but itself: the member goes on and tries again later.
+#[test]
+fn a_failed_checkpoint_is_tried_again() {
+    let mut rig = Rig::new(ReplicaConfig {
+        checkpoint_entries: 10,
+        ..config()
+    });
+    for _ in 0..20 {
+        rig.put("a", "1");
+        rig.settle_but_jobs();
+    }
+    let job = rig
+        .jobs
+        .iter()
+        .position(|job| matches!(job, Job::Checkpoint(_)))
+        .expect("due");
+    drop(rig.jobs.remove(job));
+    let error = DiskError {
+        site: DiskOp::SyncDir.site(),
+        kind: DiskErrorKind::NoSpace,
+        errno: None,
+    };
+    let result = Err(CheckpointFailed::Disk(error));
+    rig.replica.on_job(
+        JobDone::Checkpoint {
+            index: Index(12),
+            result,
+        },
+        rig.now,
+    );
+    rig.put("a", "2");
+    rig.settle();
+    assert_eq!(rig.replica.checkpoint.last, Index(0));
+    rig.now = rig.now.plus(Millis(crate::limits::CHECKPOINT_RETRY_MS));
+    rig.settle();
+    assert!(rig.replica.checkpoint.last > Index(20));
+    assert!(rig.replica.failure().is_none());
+}
+
+/// A member that crashes at any write, whole, lost or torn, keeps every acknowledged Put and comes back.
+#[test]
+fn no_acknowledged_write_is_lost_at_any_crash() {
+    let often = ReplicaConfig {
+        checkpoint_entries: 12,
+        ..config()
+    };
+    let mut crashes = 0;
+    for crash_at in 0.. {
+        for tear in [Tear::Lost, Tear::Half, Tear::Whole] {
+            let (disk, acknowledged, is_over) = run_until(crash_at, tear, &often);
+            if is_over {
+                assert!(crashes > 100, "{crashes}");
+                return;
+            }
+            crashes += 1;
+            let rig = Rig::on(disk, often.clone());
+            let pin = rig.replica.reader().pin();
+            for n in 0..acknowledged {
+                let key = format!("k{n}");
+                let found = pin.view().get_at(key.as_bytes(), pin.view().revision());
+                let what = format!("op {crash_at} {tear:?}: {key} of {acknowledged}");
+                assert!(found.expect("in memory").is_some(), "{what}");
+            }
+            // What was not acknowledged may be there, but only in order.
+            let revision = pin.view().revision();
+            let count = pin
+                .view()
+                .count(&crate::mvcc::KeyRange::All, revision)
+                .expect("in memory");
+            assert_eq!(revision, 1 + count as i64, "op {crash_at} {tear:?}");
+            assert!(count >= u64::from(acknowledged) && count <= u64::from(acknowledged) + 3);
+            assert!(rig.status().is_ready);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Tear {
+    Lost,
+    Half,
+    Whole,
+}
+
+/// Puts k0, k1, .. three at a time until disk operation `crash_at`, which happens as `tear` says.
+/// The disk then, how many Puts were acknowledged, and whether the workload ended before.
+fn run_until(crash_at: u32, tear: Tear, config: &ReplicaConfig) -> (MemDisk, u32, bool) {
+    let mut disk = MemDisk::default();
+    let replica = boot(&mut disk, config.clone());
+    let mut rig = Rig {
+        disk,
+        replica,
+        now: Millis(0),
+        jobs: Vec::new(),
+        asked: 0,
+    };
+    let (mut ops, mut acknowledged) = (0, 0);
+    let mut jobs: VecDeque<Job> = VecDeque::new();
+    while acknowledged < 120 {
+        if rig.asked == acknowledged {
+            for _ in 0..3 {
+                let key = format!("k{}", rig.asked);
+                rig.put(&key, "1");
+            }
+        }
+        rig.replica.turn(rig.now);
+        acknowledged += rig.outcomes().len() as u32;
+        rig.replica.take_jobs(&mut rig.jobs);
+        jobs.extend(rig.jobs.drain(..));
+        // One step of background work between any two writes of the log.
+        if let Some(job) = jobs.front_mut()
+            && let Some(done) = job.step(&mut rig.disk)
+        {
+            jobs.pop_front();
+            rig.replica.on_job(done, rig.now);
+        }
+        let Some((id, op)) = rig.replica.poll_op() else {
+            continue;
+        };
+        if ops == crash_at {
+            tear_op(&mut rig.disk, op, tear);
+            return (rig.disk, acknowledged, false);
+        }
+        ops += 1;
+        let result = rig.disk.perform(op);
+        rig.replica.on_disk(DiskDone { id, result });
+    }
+    (rig.disk, acknowledged, true)
+}
+
+fn tear_op(disk: &mut MemDisk, op: DiskOp, tear: Tear) {
+    let op = match (tear, op) {
+        (Tear::Lost, _) => return,
+        (
+            Tear::Half,
+            DiskOp::Write {
+                file,
+                offset,
+                mut pages,
+                durable,
+            },
+        ) => {
+            // A superblock is one sector, written whole or not at all.
+            if matches!(file, crate::disk::File::Superblock(_)) {
+                return;
+            }
+            let sectors = pages.count() * crate::disk::PAGE_SECTORS;
+            let old = disk.files[&file].clone();
+            for number in sectors / 2..sectors {
+                let at = offset as usize + number * crate::disk::SECTOR_BYTES;
+                let kept = &old[at..at + crate::disk::SECTOR_BYTES];
+                pages.sector_mut(number).copy_from_slice(kept);
+            }
+            DiskOp::Write {
+                file,
+                offset,
+                pages,
+                durable,
+            }
+        }
+        (_, op) => op,
+    };
+    let done = disk.perform(op);
+    assert!(matches!(done, Ok(DiskAnswer::Written(_))));
+}
