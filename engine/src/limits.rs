@@ -71,6 +71,10 @@ pub const READ_SLICE_RECORDS: usize = 1024;
 /// Bytes of keys and values that one slice of a read hands out.
 pub const READ_SLICE_BYTES: usize = 64 << 10;
 
+/// Records that a query sorts in one piece: about a third of a millisecond. Longer answers are merged
+/// from such pieces, in slices.
+pub const SORT_RUN_RECORDS: usize = 2048;
+
 const _: () = assert!(LEAF_KEYS_MAX >= 8);
 const _: () = assert!(INNER_CHILDREN_MAX >= 8);
 

@@ -5,8 +5,8 @@
 //! Never: checks of the request or of its revision, which differ inside and outside transactions.
 //! Start at `RangeQuery::poll`.
 
-mod collect;
 mod compare;
+mod sorter;
 
 use core::ops::ControlFlow;
 
@@ -14,7 +14,7 @@ use basalt_pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use basalt_pb::hot::{self, RangeRequest};
 
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
-use collect::Collected;
+use sorter::Sorter;
 
 pub use compare::{holds, record_holds};
 
@@ -35,7 +35,8 @@ pub struct RangeQuery {
     /// Records in the answer so far.
     sent: u64,
     more: bool,
-    collected: Collected,
+    /// For answers that are not in key order.
+    sorter: Option<Box<Sorter>>,
 }
 
 /// Whether a query is finished.
@@ -56,7 +57,9 @@ enum Stage {
     /// Writes records as they come, in key order or backwards.
     Stream { descending: bool },
     /// Gathers records to sort them. `first`: how many to take at most, 0 is all.
-    Collect { by: SortBy, first: u64 },
+    Collect { first: u64 },
+    /// Writes what was gathered, in its new order; `whole` as below.
+    Merge { whole: bool },
     /// Everything is written but `more` and the count; `whole`: every record of the range was met.
     Total { whole: bool },
 }
@@ -88,17 +91,18 @@ impl RangeQuery {
             max_create: request.max_create_revision,
         };
         let limit = u64::try_from(request.limit).unwrap_or(0);
+        let (stage, by) = Stage::of(request, filter, limit);
         Self {
             revision,
             limit,
             keys_only: request.keys_only,
             filter,
-            stage: Stage::of(request, filter, limit),
+            stage,
             resume: Resume::default(),
             met: 0,
             sent: 0,
             more: false,
-            collected: Collected::default(),
+            sorter: by.map(|by| Box::new(Sorter::new(by, request.keys_only))),
         }
     }
 
@@ -115,26 +119,26 @@ impl RangeQuery {
         out: &mut Vec<u8>,
     ) -> Result<Progress, NeedRead> {
         let visited = match self.stage {
-            Stage::Total { .. } => Visited::End,
-            Stage::Stream { descending } => match range {
+            Stage::Merge { .. } | Stage::Total { .. } => None,
+            Stage::Stream { descending } => Some(match range {
                 KeyRange::Single(key) => self.single(key, view, out)?,
                 _ => self.stream(range, view, bound, descending, out)?,
-            },
-            Stage::Collect { by, first } => {
-                let visited = self.collect(range, view, bound, by, first)?;
-                if visited != Visited::More {
-                    self.write_sorted(by, out);
-                }
-                visited
-            }
+            }),
+            Stage::Collect { first } => Some(self.collect(range, view, bound, first)?),
         };
         match visited {
-            Visited::More => return Ok(Progress::More),
-            Visited::Stopped => self.stage = Stage::Total { whole: false },
-            Visited::End if !matches!(self.stage, Stage::Total { .. }) => {
-                self.stage = Stage::Total { whole: true };
+            Some(Visited::More) => return Ok(Progress::More),
+            Some(visited) => {
+                let whole = visited == Visited::End;
+                self.stage = Stage::Merge { whole };
             }
-            Visited::End => {}
+            None => {}
+        }
+        if let Stage::Merge { whole } = self.stage {
+            if !self.merge(bound, out) {
+                return Ok(Progress::More);
+            }
+            self.stage = Stage::Total { whole };
         }
         let count = match self.stage {
             Stage::Total { whole: true } => self.met,
@@ -210,17 +214,21 @@ impl RangeQuery {
         range: &KeyRange<'_>,
         view: View<'_>,
         bound: SliceBound,
-        by: SortBy,
         first: u64,
     ) -> Result<Visited, NeedRead> {
-        let from_index = self.keys_only && by.target != SortTarget::Value;
-        let want = if from_index { Want::Keys } else { Want::Values };
+        let Some(sorter) = &mut self.sorter else {
+            unreachable!("what is collected is sorted");
+        };
+        let want = match self.keys_only && !sorter.needs_values() {
+            true => Want::Keys,
+            false => Want::Values,
+        };
         let each = |record: &Record<'_>| {
             self.met += 1;
             if self.filter.passes(record) {
-                self.collected.push(record);
+                sorter.push(record);
             }
-            if first > 0 && self.collected.len() as u64 == first {
+            if first > 0 && sorter.len() as u64 == first {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
@@ -228,31 +236,31 @@ impl RangeQuery {
         view.visit(range, self.revision, want, &mut self.resume, bound, each)
     }
 
-    fn write_sorted(&mut self, by: SortBy, out: &mut Vec<u8>) {
-        self.collected.sort(by);
-        let total = self.collected.len() as u64;
+    /// Whether everything that was gathered is written; at once if nothing was.
+    fn merge(&mut self, bound: SliceBound, out: &mut Vec<u8>) -> bool {
+        let Some(sorter) = &mut self.sorter else {
+            return true;
+        };
+        let total = sorter.len() as u64;
         self.more = self.limit > 0 && total > self.limit;
         self.sent = if self.more { self.limit } else { total };
-        let wanted = usize::try_from(self.sent).expect("no more than were collected");
-        for kv in self.collected.iter().take(wanted) {
-            let value = if self.keys_only { &[][..] } else { kv.value };
-            hot::write_key_value_field(out, KVS, &hot::KeyValue { value, ..kv });
-        }
-        self.collected.clear();
+        let wanted = usize::try_from(self.sent).expect("no more than were gathered");
+        sorter.merge(wanted, bound, out)
     }
 }
 
 impl Stage {
-    fn of(request: &RangeRequest<'_>, filter: Filter, limit: u64) -> Self {
+    /// The first stage, and the order if it is not that of the keys.
+    fn of(request: &RangeRequest<'_>, filter: Filter, limit: u64) -> (Self, Option<SortBy>) {
         if request.count_only {
-            return Self::Total { whole: false };
+            return (Self::Total { whole: false }, None);
         }
         let order = SortOrder::try_from(request.sort_order).unwrap_or(SortOrder::None);
         let target = SortTarget::try_from(request.sort_target).unwrap_or(SortTarget::Key);
         let descending = order == SortOrder::Descend;
         let single = request.range_end.is_empty();
         if target == SortTarget::Key || single {
-            return Self::Stream { descending };
+            return (Self::Stream { descending }, None);
         }
         // Without an order and filters etcd's storage cuts before anything is sorted.
         let cut_first = order == SortOrder::None && filter == Filter::default() && limit > 0;
@@ -261,10 +269,8 @@ impl Stage {
         } else {
             0
         };
-        Self::Collect {
-            by: SortBy { target, descending },
-            first,
-        }
+        let by = SortBy { target, descending };
+        (Self::Collect { first }, Some(by))
     }
 }
 
@@ -282,18 +288,15 @@ impl Filter {
 #[inline]
 pub fn write_record(out: &mut Vec<u8>, field: u32, record: &Record<'_>, keys_only: bool) {
     let value = if keys_only { &[][..] } else { record.value };
-    hot::write_key_value_field(out, field, &key_value(record, value));
-}
-
-fn key_value<'a>(record: &Record<'a>, value: &'a [u8]) -> hot::KeyValue<'a> {
-    hot::KeyValue {
+    let kv = hot::KeyValue {
         key: record.key,
         create_revision: record.create_revision,
         mod_revision: record.mod_revision.main,
         version: record.version,
         value,
         lease: record.lease.0,
-    }
+    };
+    hot::write_key_value_field(out, field, &kv);
 }
 
 /// `RangeResponse.kvs`.

@@ -2,6 +2,7 @@ use basalt_pb::etcdserverpb::RangeResponse;
 use prost::Message;
 
 use super::*;
+use crate::limits::SORT_RUN_RECORDS;
 use crate::mvcc::{Store, StoreConfig};
 use crate::types::LeaseId;
 
@@ -282,4 +283,47 @@ fn counts_and_keys_alone() {
         ..all()
     };
     expect(by_value, "cedba", false, 5);
+}
+
+/// [KV-8] Beyond one sorted run, in slices and in one go: a stable sort by the target.
+#[test]
+fn long_answers_are_sorted_as_short_ones() {
+    let (mut store, _) = Store::new(StoreConfig::default());
+    let count = 3 * SORT_RUN_RECORDS + 17;
+    let mut expected = Vec::new();
+    for i in 0..count {
+        let key = format!("k{i:05}");
+        // Many equals, and neighbours far apart.
+        let value = format!("v{:03}", (i * 7919) % 331);
+        let mut write = store.write();
+        write.put(key.as_bytes(), value.as_bytes(), LeaseId(0));
+        write.finish();
+        expected.push((value, key));
+    }
+    for (descending, keys_only) in [(false, false), (true, true)] {
+        expected.sort_by(|(a, a_key), (b, b_key)| {
+            let order = a.cmp(b);
+            let order = if descending { order.reverse() } else { order };
+            order.then(a_key.cmp(b_key))
+        });
+        let order = match descending {
+            true => SortOrder::Descend,
+            false => SortOrder::Ascend,
+        };
+        let request = RangeRequest {
+            sort_target: SortTarget::Value as i32,
+            sort_order: order as i32,
+            keys_only,
+            limit: count as i64 - 1,
+            ..all()
+        };
+        let whole = ask(&store, &request, SliceBound::NONE);
+        assert_eq!(ask(&store, &request, SliceBound::SLICE), whole);
+        assert!(whole.more);
+        assert_eq!(whole.count, count as i64);
+        let keys: Vec<&[u8]> = whole.kvs.iter().map(|kv| &kv.key[..]).collect();
+        let wanted: Vec<&[u8]> = expected.iter().map(|(_, key)| key.as_bytes()).collect();
+        assert!(keys == wanted[..count - 1]);
+        assert_eq!(whole.kvs.iter().all(|kv| kv.value.is_empty()), keys_only);
+    }
 }

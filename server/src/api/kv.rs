@@ -175,7 +175,8 @@ impl<B: Backend> Api<B> {
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
         let request = RangeRequest::read(message)?;
-        self.admit(Rpc::RangeStream, request.serializable, meta)?;
+        // Unlike a range in one piece, a learner refuses it even if it is serializable.
+        self.admit(Rpc::RangeStream, false, meta)?;
         check_range(&request)?;
         // A target without an order passes, and the keys come in their own order (etcd-facts 6.1).
         if request.sort_order == 2 || (request.sort_order == 1 && request.sort_target != 0) {
