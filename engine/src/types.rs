@@ -184,7 +184,7 @@ mod tests {
         assert!(Revision::new(3, 0) < Revision::new(3, 1));
     }
 
-    /// [ids] Logs and the members list print ids without leading zeros.
+    /// Logs and the members list print ids without leading zeros.
     #[test]
     fn ids_print_as_lower_hex_without_leading_zeros() {
         assert_eq!(MemberId(0x0abc).to_string(), "abc");

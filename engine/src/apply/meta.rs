@@ -138,7 +138,7 @@ const VERSION: u32 = 6;
 mod tests {
     use super::*;
 
-    /// [R9] Everything that entries have decided must come back with the keys.
+    /// [DUR-5] Everything that entries have decided must come back with the keys.
     #[test]
     fn a_description_survives_a_round_trip() {
         let mut meta = Meta {

@@ -59,7 +59,7 @@ const PUT_OVERHEAD: u64 = 256;
 mod tests {
     use super::*;
 
-    /// [K20] The bound itself is already too much; deletes are always allowed.
+    /// [MNT-9] The bound itself is already too much; deletes are always allowed.
     #[test]
     fn a_quota_is_reached_when_size_and_cost_fill_it() {
         let quota = Quota::from_flag(1000);
@@ -71,7 +71,7 @@ mod tests {
         assert!(!Quota::from_flag(0).allows(1, (2 << 30) - 1));
     }
 
-    /// [K19] Only the dearer branch counts.
+    /// Only the dearer branch counts.
     #[test]
     fn a_transaction_costs_its_dearer_branch() {
         use basalt_pb::etcdserverpb::{RequestOp, TxnRequest, request_op};

@@ -142,7 +142,7 @@ fn compare(key: &str, target: i32, result: i32, union: compare::TargetUnion) -> 
 
 const REFUSED: fn(Refused) -> Applied = |refused| Applied::Done(Outcome::Refused(refused));
 
-/// [K1] [K2] The first write of a fresh store makes revision 2, and the plain answer says so.
+/// [KV-1] [PUT-1] The first write of a fresh store makes revision 2, and the plain answer says so.
 #[test]
 fn a_put_answers_its_revision() {
     let mut rig = Rig::new();
@@ -155,7 +155,7 @@ fn a_put_answers_its_revision() {
     assert_eq!(rig.machine.applied(), (Index(1), Term(2)));
 }
 
-/// [K11] prev_kv is the record before; on a new key it is absent.
+/// [PUT-2] [HDR-1] prev_kv is the record before; on a new key it is absent.
 #[test]
 fn a_put_returns_the_record_before() {
     let mut rig = Rig::new();
@@ -181,7 +181,7 @@ fn a_put_returns_the_record_before() {
     );
 }
 
-/// [K11] ignore_value keeps the value; on a missing key it is refused and nothing is written.
+/// [PUT-3] ignore_value keeps the value; on a missing key it is refused and nothing is written.
 #[test]
 fn a_put_that_ignores_the_value_needs_a_key() {
     let mut rig = Rig::new();
@@ -199,7 +199,7 @@ fn a_put_that_ignores_the_value_needs_a_key() {
     assert_eq!(rig.value("a").as_deref(), Some(&b"1"[..]));
 }
 
-/// [K11] An unknown lease is told before the missing key, and keeps the revision.
+/// [PUT-5] [PUT-7] [LEASE-1] An unknown lease is told before the missing key, and keeps the revision.
 #[test]
 fn a_put_with_unknown_lease_is_refused_and_keeps_the_revision() {
     let mut rig = Rig::new();
@@ -218,7 +218,7 @@ fn a_put_with_unknown_lease_is_refused_and_keeps_the_revision() {
     assert_eq!(rig.revision(), 1);
 }
 
-/// [K12] A delete answers what was there, in key order, and takes a revision only if it changed something.
+/// [DEL-1] [DEL-2] [DEL-3] A delete answers what was there, in key order, and takes a revision only if it changed something.
 #[test]
 fn a_delete_of_nothing_takes_no_revision() {
     let mut rig = Rig::new();
@@ -243,7 +243,7 @@ fn a_delete_of_nothing_takes_no_revision() {
     assert_eq!(rig.value("a"), None);
 }
 
-/// [K2] Headers inside a transaction: the revision alone, an inner transaction's empty; ops see each other.
+/// [HDR-3] Headers inside a transaction: the revision alone, an inner transaction's empty; ops see each other.
 #[test]
 fn headers_inside_a_transaction_are_etcds() {
     let mut rig = Rig::new();
@@ -287,7 +287,7 @@ fn headers_inside_a_transaction_are_etcds() {
     assert_eq!(seen.count, 1);
 }
 
-/// [K13] One revision for the whole, sub-revisions in the order of the ops.
+/// [TXN-3] [TXN-4] One revision for the whole, sub-revisions in the order of the ops.
 #[test]
 fn a_transaction_takes_one_revision() {
     let mut rig = Rig::new();
@@ -302,7 +302,7 @@ fn a_transaction_takes_one_revision() {
     assert_eq!(empty.header.expect("a header").revision, 2);
 }
 
-/// [K14] A refusal in the taken branch leaves no trace of the ops before it; the other branch is not checked.
+/// [TXN-9] [TXN-10] A refusal in the taken branch leaves no trace of the ops before it; the other branch is not checked.
 #[test]
 fn a_refused_transaction_leaves_no_trace() {
     let mut rig = Rig::new();
@@ -338,7 +338,7 @@ fn a_refused_transaction_leaves_no_trace() {
     assert!(rig.txn(&other).is_ok());
 }
 
-/// [K13] All comparisons, also of inner transactions, look at the state before the transaction.
+/// [CMP-4] All comparisons, also of inner transactions, look at the state before the transaction.
 #[test]
 fn comparisons_see_the_state_at_the_start() {
     let mut rig = Rig::new();
@@ -354,7 +354,7 @@ fn comparisons_see_the_state_at_the_start() {
     assert_eq!(rig.value("seen").as_deref(), Some(&b"absent"[..]));
 }
 
-/// [K13] Every target and result, on keys that are there, are not, and on ranges.
+/// [CMP-1] [CMP-2] [CMP-3] [CMP-5] Every target and result, on keys that are there, are not, and on ranges.
 #[test]
 fn comparisons_are_etcds() {
     use compare::TargetUnion::{CreateRevision, Lease, ModRevision, Value, Version};
@@ -402,7 +402,7 @@ fn comparisons_are_etcds() {
     assert!(rig.holds(range(1, -1, "a")));
 }
 
-/// etcd dies on this: a key deleted and put with ignore_value in one transaction, through a hole of the overlap check.
+/// [TXN-7] etcd dies on this: a key deleted and put with ignore_value in one transaction, through a hole of the overlap check.
 #[test]
 fn a_put_behind_a_delete_of_its_key_keeps_the_value_at_the_start() {
     let mut rig = Rig::new();
@@ -418,7 +418,7 @@ fn a_put_behind_a_delete_of_its_key_keeps_the_value_at_the_start() {
     assert_eq!((record.create_revision, record.version), (3, 1));
 }
 
-/// [K16] The compacted revision moves up only, and never beyond the current one.
+/// [COMPACT-2] [COMPACT-3] The compacted revision moves up only, and never beyond the current one.
 #[test]
 fn compaction_is_refused_outside_its_bounds() {
     let mut rig = Rig::new();
@@ -427,6 +427,8 @@ fn compaction_is_refused_outside_its_bounds() {
     let compact = |revision, physical| pb::CompactionRequest { revision, physical };
     let mut ask = |request| rig.ask::<pb::CompactionResponse>(field::COMPACTION, &request);
     assert_eq!(ask(compact(-1, false)), Err(Refused::Compacted));
+    assert!(ask(compact(0, false)).is_ok());
+    assert_eq!(ask(compact(0, false)), Err(Refused::Compacted));
     assert_eq!(ask(compact(4, false)), Err(Refused::FutureRevision));
     let header = ask(compact(2, false)).expect("compacted").header;
     assert_eq!(header.expect("a header").revision, 3);
@@ -435,7 +437,7 @@ fn compaction_is_refused_outside_its_bounds() {
     assert!(matches!(applied, Applied::Compacting { revision: 3, .. }));
 }
 
-/// [N1] Alarms of unknown members are legal; repeated ones answer again; only the exact pair is lifted.
+/// [MNT-4] [MNT-5] Alarms of unknown members are legal; repeated ones answer again; only the exact pair is lifted.
 #[test]
 fn alarms_are_raised_listed_and_lifted_as_in_etcd() {
     let mut rig = Rig::new();
@@ -475,7 +477,7 @@ fn raise(rig: &mut Rig, kind: i32) {
     rig.apply(field::ALARM, &request);
 }
 
-/// [N1] NOSPACE stops what costs space, also in the branch not taken; deletes and compaction go on.
+/// [MNT-6] NOSPACE stops what costs space, also in the branch not taken; deletes and compaction go on.
 #[test]
 fn a_full_store_refuses_what_costs_space() {
     let mut rig = Rig::new();
@@ -496,7 +498,7 @@ fn a_full_store_refuses_what_costs_space() {
     assert_eq!(deleted.deleted, 1);
 }
 
-/// [N8] CORRUPT stops every write, before anything else is looked at.
+/// [MNT-7] CORRUPT stops every write, before anything else is looked at.
 #[test]
 fn a_corrupt_cluster_refuses_writes() {
     let mut rig = Rig::new();
@@ -520,7 +522,7 @@ fn a_corrupt_cluster_refuses_writes() {
     );
 }
 
-/// [K20] At apply the write that does not fit is done all the same; its caller hears of it.
+/// [MNT-9] At apply the write that does not fit is done all the same; its caller hears of it.
 #[test]
 fn a_write_that_passes_the_quota_is_done_and_told() {
     let mut rig = Rig::with_quota(1);

@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// [C7] A removed id never comes back, whatever the log says later.
+    /// A removed id never comes back, whatever the log says later.
     #[test]
     fn a_removed_member_stays_removed() {
         let mut members = Members::default();

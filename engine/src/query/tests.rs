@@ -78,7 +78,7 @@ fn expect(request: RangeRequest<'_>, keys: &str, more: bool, count: i64) {
     );
 }
 
-/// [K3] [K4] Ranges, limits, `more` and the count, which no limit reduces.
+/// [KV-4] [KV-5] Ranges, limits, `more` and the count, which no limit reduces.
 #[test]
 fn ranges_and_limits() {
     let range = |key: &'static [u8], range_end: &'static [u8], limit| RangeRequest {
@@ -97,7 +97,7 @@ fn ranges_and_limits() {
     expect(range(b"\0", b"\0", 1), "a", true, 5);
 }
 
-/// [K5] An older revision shows what was then.
+/// [KV-6] An older revision shows what was then.
 #[test]
 fn older_revisions() {
     expect(
@@ -130,7 +130,7 @@ fn older_revisions() {
     );
 }
 
-/// [K6] Every target both ways; an explicit order sorts the whole range before it is cut.
+/// [KV-8] Every target both ways; an explicit order sorts the whole range before it is cut.
 #[test]
 fn sorting_by_every_target() {
     let sorted = |sort_target, sort_order, limit| RangeRequest {
@@ -152,7 +152,7 @@ fn sorting_by_every_target() {
     expect(sorted(4, 2, 1), "a", true, 5);
 }
 
-/// [K6] A target without an order: etcd's storage cuts in key order first, then sorts what is left.
+/// [KV-14] A target without an order: etcd's storage cuts in key order first, then sorts what is left.
 #[test]
 fn a_target_without_order_is_cut_before_it_is_sorted() {
     let sorted = |sort_target, limit| RangeRequest {
@@ -171,7 +171,7 @@ fn a_target_without_order_is_cut_before_it_is_sorted() {
     expect(filtered, "ce", true, 5);
 }
 
-/// [K9] Filters reduce the answer and `more`, not the count.
+/// [KV-12] Filters reduce the answer and `more`, not the count.
 #[test]
 fn filters_leave_the_count() {
     expect(
@@ -250,7 +250,7 @@ fn filters_leave_the_count() {
     expect(single, "", false, 1);
 }
 
-/// [K8] count_only ignores the limit and never has more; keys_only leaves the rest of the record.
+/// [KV-10] [KV-11] count_only ignores the limit and never has more; keys_only leaves the rest of the record.
 #[test]
 fn counts_and_keys_alone() {
     expect(

@@ -196,7 +196,7 @@ fn put(key: &str, value: &str) -> pb::PutRequest {
     }
 }
 
-/// etcd-facts 3: term 2, raft index 4, revision 1, the cluster version and the name right after the first start.
+/// [MNT-1] [MEM-1] etcd-facts 3: term 2, raft index 4, revision 1, the cluster version and the name right after the first start.
 #[test]
 fn the_first_start_is_visible_as_etcds() {
     let rig = Rig::new(config());
@@ -217,7 +217,7 @@ fn the_first_start_is_visible_as_etcds() {
     assert!(rig.replica.published().read_gate().is_free());
 }
 
-/// R1: no answer leaves before the write that covers it is done; then it does, and readers see it.
+/// [DUR-4] R1: no answer leaves before the write that covers it is done; then it does, and readers see it.
 #[test]
 fn a_put_is_answered_when_it_is_durable() {
     let mut rig = Rig::new(config());
@@ -320,7 +320,7 @@ fn an_entry_that_cannot_be_applied_stops_the_member() {
     assert_eq!(told, [Outcome::Refused(Refused::Stopped); 2]);
 }
 
-/// A restart keeps everything acknowledged, takes a new term and publishes the name again.
+/// [DUR-1] [DUR-3] A restart keeps everything acknowledged, takes a new term and publishes the name again.
 #[test]
 fn a_restart_keeps_the_state() {
     let mut rig = Rig::new(config());
@@ -403,7 +403,7 @@ fn proposals_beyond_the_room_wait_and_then_stay_outside() {
     assert_eq!(rig.replica.propose(&mut batch), Ok(()));
 }
 
-/// [K16] physical: the answer comes when the memory is given back, other answers overtake it.
+/// [COMPACT-1] physical: the answer comes when the memory is given back, other answers overtake it.
 #[test]
 fn a_physical_compaction_is_answered_when_it_is_finished() {
     let mut rig = Rig::new(config());
@@ -443,7 +443,7 @@ fn a_physical_compaction_is_answered_when_it_is_finished() {
     assert_eq!(rig.replica.reader().pin().view().finished(), 15);
 }
 
-/// [K20] The write that does not fit is done; its caller hears NoSpace once the member's alarm is active.
+/// [MNT-9] The write that does not fit is done; its caller hears NoSpace once the member's alarm is active.
 #[test]
 fn a_write_beyond_the_quota_raises_the_alarm_first() {
     let quota = ReplicaConfig {

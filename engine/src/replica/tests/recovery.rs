@@ -120,7 +120,7 @@ fn replaying_a_log_twice_gives_equal_states() {
     }
 }
 
-/// A checkpoint stands for the log below it: the state is the same, and the log's segments are free again.
+/// [DUR-5] A checkpoint stands for the log below it: the state is the same, and the log's segments are free again.
 #[test]
 fn a_checkpoint_stands_for_the_log_it_covers() {
     for seed in 0..10 {
@@ -215,7 +215,7 @@ fn a_failed_checkpoint_is_tried_again() {
     assert!(rig.replica.failure().is_none());
 }
 
-/// A member that crashes at any write, whole, lost or torn, keeps every acknowledged Put and comes back.
+/// [DUR-1] [DUR-3] A member that crashes at any write, whole, lost or torn, keeps every acknowledged Put and comes back.
 #[test]
 fn no_acknowledged_write_is_lost_at_any_crash() {
     let often = ReplicaConfig {
