@@ -3,6 +3,7 @@
 //! Joins `net`, which knows bytes, and `engine`, which knows meaning. Start at `main.rs`, then `boot.rs` and `threads/`.
 
 pub mod api;
+pub mod boot;
 pub mod config;
 pub mod log;
 pub mod shutdown;

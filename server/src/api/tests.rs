@@ -247,6 +247,7 @@ fn leading() -> Status {
         applied_term: Term(TERM),
         db_size: 20_480,
         db_size_in_use: 16_384,
+        is_ready: true,
         is_learner: false,
         failed: false,
     }

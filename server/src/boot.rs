@@ -1,0 +1,374 @@
+//! From a directory to a member: lock it, then recover what it holds or bootstrap a new cluster.
+//!
+//! Promises: a member that was there keeps its ids; a directory that cannot be read whole is refused with what is wrong, where, and
+//! what to do. Never: an empty start over data, a change to another program's directory. Start at [`boot`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
+use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES};
+use basalt_engine::member::{Member, RequestIds, cluster_id, member_id};
+use basalt_engine::mvcc::StoreConfig;
+use basalt_engine::replica::{
+    BadContent, Boot, BootFailed, CheckpointContent, Replica, ReplicaConfig, run_bytes_max,
+};
+use basalt_engine::types::{ClusterId, Index, MemberId};
+use basalt_engine::wal::{
+    self, CheckpointReader, Corrupt, Found, Identity, Progress, RecoverConfig, WalLimits,
+};
+
+use crate::config::Config;
+use crate::log;
+use crate::log::log_contract::ADDED_MEMBER;
+
+/// A member that only needs somebody to turn it.
+pub struct Booted {
+    /// The locked directory. Dropping it gives the lock back.
+    pub dir: DataDir,
+    /// The member.
+    pub replica: Replica,
+    /// The cluster's id, for every header.
+    pub cluster: ClusterId,
+    /// The member's id.
+    pub member: MemberId,
+    /// Draws the ids of proposals, for all threads.
+    pub request_ids: Arc<RequestIds>,
+}
+
+/// Why a member cannot start. Nothing was changed then, but that an empty directory may have been made.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The flags describe no cluster that can be made.
+    #[error("{0}")]
+    Bootstrap(String),
+    /// The directory cannot be opened or locked.
+    #[error(transparent)]
+    Directory(#[from] DirRefused),
+    /// What it holds cannot be used.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The checkpoint is whole, but not the state of a member.
+    #[error(transparent)]
+    Checkpoint(#[from] BadContent),
+    /// The log is whole, but does not lead to a state.
+    #[error(transparent)]
+    Replay(#[from] BootFailed),
+    /// A new log needs a random salt.
+    #[error("the system gives no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
+/// Makes or recovers the member that `config` names. Takes as long as reading the checkpoint and the log; says how far it is every 2 s.
+pub fn boot(config: &Config) -> Result<Booted, BootError> {
+    let dir = DataDir::open(&config.data_dir)?;
+    notices(dir.notices());
+    let mut disk = dir.disk();
+    let limits = wal_limits(config);
+    let (identity, initial, checkpoint) = match wal::look(&mut disk)? {
+        Found::Empty => {
+            let first = FirstMembers::of(config)?;
+            let identity = first.identity()?;
+            wal::create(&mut disk, &identity, &limits)?;
+            (identity, first.members, Index(0))
+        }
+        Found::Ours(superblock) => {
+            let identity = superblock.identity;
+            // Needed only where the first start ended before its first entries were in the log, and of use only if it was this cluster's.
+            let first = FirstMembers::of(config)
+                .ok()
+                .filter(|first| first.is_of(&identity));
+            (
+                identity,
+                first.map_or(Vec::new(), |first| first.members),
+                superblock.checkpoint,
+            )
+        }
+    };
+    let request_ids = Arc::new(RequestIds::new(identity.member, unix_millis()));
+    let replica_config = ReplicaConfig {
+        cluster: identity.cluster,
+        me: identity.member,
+        name: config.name.clone(),
+        client_urls: config
+            .advertise_client
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        initial,
+        request_ids: Arc::clone(&request_ids),
+        quota_bytes: config.limits.quota_bytes,
+        checkpoint_bytes: CHECKPOINT_BYTES,
+        checkpoint_entries: CHECKPOINT_ENTRIES,
+        store: StoreConfig::default(),
+    };
+    let initial = replica_config.initial.clone();
+    let began = Instant::now();
+    let mut boot = if checkpoint > Index(0) {
+        restore(&mut disk, checkpoint, identity.salt, replica_config)?
+    } else {
+        Boot::first(replica_config)
+    };
+    let recover = RecoverConfig {
+        expect: None,
+        accept_data_loss: config.accept_data_loss,
+        limits,
+    };
+    let mut report = ProgressReport::new("replaying the log");
+    let recovered = wal::recover(
+        &mut disk,
+        &recover,
+        &mut |event| boot.on_event(event),
+        &mut |Progress {
+                  done_bytes,
+                  total_bytes,
+              }| report.on_progress(done_bytes, total_bytes),
+    )?;
+    notices(&recovered.notices);
+    let (cluster, member) = (identity.cluster, identity.member);
+    if recovered.last == Index(0) {
+        say_first(config, cluster, member, &initial)?;
+    } else {
+        tracing::info!(
+            "cluster-id" = %cluster,
+            "local-member-id" = %member,
+            "commit-index" = recovered.hard.commit.0,
+            "last-index" = recovered.last.0,
+            "checkpoint-index" = checkpoint.0,
+            "clean-stop" = recovered.is_clean,
+            took = ?began.elapsed(),
+            "restarting local member"
+        );
+    }
+    let replica = boot.start(recovered)?;
+    Ok(Booted {
+        dir,
+        replica,
+        cluster,
+        member,
+        request_ids,
+    })
+}
+
+fn say_first(
+    config: &Config,
+    cluster: ClusterId,
+    own: MemberId,
+    initial: &[Member],
+) -> Result<(), BootError> {
+    if initial.is_empty() {
+        return Err(BootError::Bootstrap(format!(
+            "the first start of member {own} of cluster {cluster} was interrupted, and the flags describe another cluster; start it \
+             with its first flags, or remove {}, which holds no data yet",
+            config.data_dir.display()
+        )));
+    }
+    tracing::info!(
+        "local-member-id" = %own,
+        "cluster-id" = %cluster,
+        "initial-cluster" = config.bootstrap.initial_cluster,
+        "initial-cluster-token" = config.bootstrap.token,
+        "starting local member"
+    );
+    for member in initial {
+        tracing::info!(
+            "cluster-id" = %cluster,
+            "local-member-id" = %own,
+            "added-peer-id" = %member.id,
+            "added-peer-peer-urls" = ?log::list(&member.peer_urls),
+            "added-peer-is-learner" = member.is_learner,
+            "{ADDED_MEMBER}"
+        );
+    }
+    Ok(())
+}
+
+/// The members of a new cluster, with the ids that etcd would give them (etcd-facts 2).
+struct FirstMembers {
+    members: Vec<Member>,
+    cluster: ClusterId,
+    own: MemberId,
+}
+
+impl FirstMembers {
+    fn of(config: &Config) -> Result<FirstMembers, BootError> {
+        let named = config.initial_members().map_err(BootError::Bootstrap)?;
+        if config.bootstrap.joins_existing {
+            return Err(BootError::Bootstrap(
+                "--initial-cluster-state=existing: joining a cluster is not supported yet"
+                    .to_owned(),
+            ));
+        }
+        let [only] = &named[..] else {
+            return Err(BootError::Bootstrap(format!(
+                "--initial-cluster names {} members; several members are not supported yet",
+                named.len()
+            )));
+        };
+        let peer_urls: Vec<String> = only.peer_urls.iter().map(ToString::to_string).collect();
+        let own = member_id(&peer_urls, &config.bootstrap.token);
+        if own == MemberId(0) {
+            return Err(BootError::Bootstrap(
+                "the peer URLs give the member id 0; change one of them".to_owned(),
+            ));
+        }
+        let member = Member {
+            id: own,
+            peer_urls,
+            name: only.name.clone(),
+            ..Member::default()
+        };
+        Ok(FirstMembers {
+            members: vec![member],
+            cluster: cluster_id(&[own]),
+            own,
+        })
+    }
+
+    /// Who this member is from now on, with a salt of its own.
+    fn identity(&self) -> Result<Identity, BootError> {
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt)?;
+        Ok(Identity {
+            cluster: self.cluster,
+            member: self.own,
+            salt: u64::from_ne_bytes(salt),
+        })
+    }
+
+    fn is_of(&self, identity: &Identity) -> bool {
+        (self.cluster, self.own) == (identity.cluster, identity.member)
+    }
+}
+
+fn restore(
+    disk: &mut BlockingDisk,
+    index: Index,
+    salt: u64,
+    config: ReplicaConfig,
+) -> Result<Boot, BootError> {
+    let mut reader = CheckpointReader::open(disk, index, salt)?;
+    let mut content = CheckpointContent::new(config.store);
+    let mut report = ProgressReport::new("reading the checkpoint");
+    let (mut done, total) = (0, reader.bytes());
+    while let Some(chunk) = reader.next(disk)? {
+        done += chunk.len() as u64;
+        content.push(chunk)?;
+        report.on_progress(done, total);
+    }
+    Ok(Boot::restore(config, index, content)?)
+}
+
+/// One line every [`PROGRESS_INTERVAL`] of a long start.
+struct ProgressReport {
+    what: &'static str,
+    last: Instant,
+}
+
+impl ProgressReport {
+    fn new(what: &'static str) -> ProgressReport {
+        ProgressReport {
+            what,
+            last: Instant::now(),
+        }
+    }
+
+    fn on_progress(&mut self, done_bytes: u64, total_bytes: u64) {
+        if self.last.elapsed() >= PROGRESS_INTERVAL {
+            self.last = Instant::now();
+            tracing::info!(
+                "done-bytes" = done_bytes,
+                "total-bytes" = total_bytes,
+                "{}",
+                self.what
+            );
+        }
+    }
+}
+
+/// A run is at least one request, however large requests may be.
+fn wal_limits(config: &Config) -> WalLimits {
+    let request = usize::try_from(config.limits.request_bytes).expect("checked against 256 MiB");
+    WalLimits {
+        run_bytes_max: run_bytes_max(request),
+        ..WalLimits::default()
+    }
+}
+
+fn notices(notices: &[String]) {
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// A clock before 1970 only makes request ids start low.
+fn unix_millis() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Long enough not to fill a log, short enough that nobody takes a start for hung.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    fn config(dir: &std::path::Path, more: &[&str]) -> Config {
+        let mut args = vec![
+            format!("--data-dir={}", dir.display()),
+            "--name=a".to_owned(),
+        ];
+        args.extend(more.iter().map(|word| (*word).to_owned()));
+        load(&args, std::iter::empty(), &mut Vec::new()).expect("a good command line")
+    }
+
+    /// The first start may end after the directory was made and before anything is in its log.
+    #[test]
+    fn an_interrupted_first_start_is_taken_up_with_the_same_ids() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = boot(&config(dir.path(), &[])).expect("an empty directory");
+        let ids = (first.cluster, first.member);
+        drop(first);
+        let second = boot(&config(dir.path(), &[])).expect("the same member");
+        assert_eq!((second.cluster, second.member), ids);
+        drop(second);
+        let other = config(dir.path(), &["--initial-cluster-token=other"]);
+        let Err(BootError::Bootstrap(error)) = boot(&other) else {
+            panic!("another cluster started here")
+        };
+        assert!(error.contains("was interrupted"), "{error}");
+    }
+
+    /// The vector was seen on stock etcd.
+    #[test]
+    fn ids_are_those_that_etcd_would_give() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = config(
+            dir.path(),
+            &["--initial-advertise-peer-urls=http://127.0.0.1:34791"],
+        );
+        let booted = boot(&config).expect("an empty directory");
+        assert_eq!(booted.member.to_string(), "f4927a4bc576a057");
+        assert_eq!(booted.cluster.to_string(), "c57554977896bf9c");
+    }
+
+    #[test]
+    fn clusters_that_cannot_be_made_yet_are_refused_and_leave_the_directory_empty() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for flags in [
+            &["--initial-cluster-state=existing"][..],
+            &["--initial-cluster=a=http://localhost:2380,b=http://localhost:2390"],
+            &["--discovery-srv=example.org"],
+        ] {
+            let Err(BootError::Bootstrap(error)) = boot(&config(dir.path(), flags)) else {
+                panic!("{flags:?} started")
+            };
+            assert!(error.contains("not supported yet"), "{error}");
+        }
+        assert!(boot(&config(dir.path(), &[])).is_ok());
+    }
+}
