@@ -13,6 +13,8 @@ use rustix::time::{
 /// One timer, registered for good.
 pub(crate) struct Alarm {
     timer: OwnedFd,
+    /// When it rings, on the caller's clock; to leave a setting alone that stands already.
+    due: u64,
 }
 
 impl Alarm {
@@ -27,15 +29,19 @@ impl Alarm {
         )?;
         poll.registry()
             .register(&mut SourceFd(&timer.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Self { timer })
+        Ok(Self { timer, due: 0 })
     }
 
-    /// Rings in that many nanoseconds, at once for 0; an earlier setting is forgotten.
+    /// Rings at `due`, at once if that is past; an earlier setting is forgotten. Both are nanoseconds of one clock.
     ///
     /// # Errors
     /// None in practice: the descriptor is a timer.
-    pub(crate) fn set(&self, nanoseconds: u64) -> Result<()> {
-        let nanoseconds = nanoseconds.max(1);
+    pub(crate) fn set(&mut self, due: u64, now: u64) -> Result<()> {
+        if self.due == due && due > now {
+            return Ok(());
+        }
+        self.due = due;
+        let nanoseconds = due.saturating_sub(now).max(1);
         let value = Timespec {
             tv_sec: (nanoseconds / 1_000_000_000) as i64,
             tv_nsec: (nanoseconds % 1_000_000_000) as i64,
@@ -52,7 +58,8 @@ impl Alarm {
     }
 
     /// Takes note of a ring, so that the next one is an event again.
-    pub(crate) fn reset(&self) {
+    pub(crate) fn reset(&mut self) {
+        self.due = 0;
         // Would-block means that the timer was set anew in the meantime.
         let _ = rustix::io::read(&self.timer, &mut [0u8; 8]);
     }

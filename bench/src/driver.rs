@@ -88,8 +88,6 @@ pub(crate) struct Driver {
 struct Connection {
     socket: TcpStream,
     link: Link,
-    /// Bytes of the link's output that the socket has taken.
-    written: usize,
 }
 
 /// What may be started now.
@@ -134,8 +132,7 @@ impl Driver {
             )?;
             links.push(Connection {
                 socket,
-                link: Link::new(&to.to_string()),
-                written: 0,
+                link: Link::new(&to.to_string(), Instant::now()),
             });
         }
         let alarm = Alarm::new(&poll, Token(plan.connections))?;
@@ -235,8 +232,7 @@ impl Driver {
                 told = now;
                 progress(self.phase.name(), self.tally.good as f64);
             }
-            self.alarm
-                .set(self.next_due(until, now).saturating_sub(now))?;
+            self.alarm.set(self.next_due(until), now)?;
             if let Err(error) = self.poll.poll(&mut events, Some(PATIENCE)) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
@@ -342,7 +338,8 @@ impl Driver {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
-            let now = self.origin.elapsed().as_nanos() as u64;
+            let clock = Instant::now();
+            let now = (clock - self.origin).as_nanos() as u64;
             let mut judge = Judge {
                 now,
                 phase: self.phase,
@@ -356,11 +353,15 @@ impl Driver {
             };
             connection
                 .link
-                .receive(&self.buffer[..count], &mut |call, ending| {
+                .receive(&self.buffer[..count], clock, &mut |call, ending| {
                     judge.on_end(call, ending)
                 })?;
             self.refill(place, now);
             self.links[place].flush()?;
+            // A short read leaves nothing behind; the end of the connection is an event of its own.
+            if count < self.buffer.len() {
+                return Ok(());
+            }
         }
     }
 
@@ -418,8 +419,9 @@ impl Driver {
         Ok(())
     }
 
-    fn next_due(&self, until: Option<u64>, now: u64) -> u64 {
-        let end = until.unwrap_or(now + PATIENCE.as_nanos() as u64);
+    fn next_due(&self, until: Option<u64>) -> u64 {
+        // Without an end the poll's own time-out is all that is wanted.
+        let end = until.unwrap_or(u64::MAX);
         match self.phase {
             Phase::Open {
                 interval_ns,
@@ -431,8 +433,7 @@ impl Driver {
     }
 
     fn is_idle(&self) -> bool {
-        let all_written = self.links.iter().all(|connection| connection.written == 0);
-        all_written && self.in_flight() == 0
+        self.in_flight() == 0
     }
 
     fn in_flight(&self) -> usize {
@@ -480,8 +481,8 @@ impl Judge<'_> {
     fn on_end(&mut self, call: Call, ending: Ending<'_>) {
         let message = match ending {
             Ending::Message(message) => message,
-            Ending::Failed(text) => {
-                *self.tally.failures.entry(text.into_owned()).or_insert(0) += 1;
+            Ending::Failed(status) => {
+                *self.tally.failures.entry(status.to_string()).or_insert(0) += 1;
                 return;
             }
         };
@@ -531,19 +532,22 @@ impl Judge<'_> {
 
 impl Connection {
     fn flush(&mut self) -> Result<()> {
-        let out = self.link.output();
-        while self.written < out.len() {
-            match self.socket.write(&out[self.written..]) {
-                Ok(0) => bail!("the server takes no more bytes"),
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+        let now = Instant::now();
+        loop {
+            self.link.flush(now);
+            while !self.link.output().is_empty() {
+                match self.socket.write(self.link.output()) {
+                    Ok(0) => bail!("the server takes no more bytes"),
+                    Ok(count) => self.link.advance(count),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if !self.link.has_more() {
+                return Ok(());
             }
         }
-        out.clear();
-        self.written = 0;
-        Ok(())
     }
 }
 

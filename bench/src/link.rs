@@ -1,198 +1,202 @@
-//! One connection's calls as bytes: the few frames that a load of small messages needs. Net's client role takes its place.
+//! One connection's calls: which are open, what they are about, how they ended.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
+use basalt_net::grpc::client::{Answered, Client, Template};
+use basalt_net::grpc::{Code, Metadata, Status};
 
 use crate::workload::Method;
 
+/// What a call is about, given back with its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
-    pub due: u64,
-    pub key: u32,
-    pub method: Method,
+    /// Nanoseconds on the driver's clock at which it was due.
+    pub(crate) due: u64,
+    pub(crate) key: u32,
+    pub(crate) method: Method,
 }
 
+/// How a call ended.
 pub(crate) enum Ending<'a> {
+    /// Status OK and this message.
     Message(&'a [u8]),
-    Failed(Cow<'static, str>),
+    /// Any other status.
+    Failed(&'a Status),
 }
 
+/// Net's client with our calls beside its streams.
 pub(crate) struct Link {
-    out: Vec<u8>,
-    pending: Vec<u8>,
-    next: u32,
-    base: u32,
-    calls: VecDeque<Option<Slot>>,
+    client: Client,
+    templates: [Template; Method::ALL.len()],
+    open: Open,
+    /// Calls for which the server allows no stream yet.
+    waiting: VecDeque<(Call, Vec<u8>)>,
+}
+
+/// The open calls by stream. Streams are opened in order and end almost in order, so a ring is as good as a map.
+#[derive(Default)]
+struct Open {
+    /// The place of stream `first` is 0, of `first + 2` is 1 and so on.
+    calls: VecDeque<Slot>,
+    first: u32,
     in_flight: usize,
-    blocks: [Vec<u8>; 3],
-    ok: Vec<u8>,
-    consumed: usize,
+    /// Buffers of ended calls.
+    spare: Vec<Vec<u8>>,
 }
 
 struct Slot {
-    call: Call,
-    body: Vec<u8>,
+    call: Option<Call>,
+    message: Vec<u8>,
 }
 
 impl Link {
-    pub(crate) fn new(authority: &str) -> Self {
-        let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        frame(
-            &mut out,
-            4,
-            0,
-            0,
-            &[0, 1, 0, 0, 0, 0, 0, 4, 0x3f, 0xff, 0xff, 0xff],
-        );
-        frame(&mut out, 8, 0, 0, &0x3fff_0000u32.to_be_bytes());
-        let blocks = Method::ALL.map(|method| {
-            let mut block = vec![0x83, 0x86];
-            literal(&mut block, 4, method.path());
-            literal(&mut block, 1, authority);
-            literal(&mut block, 31, "application/grpc");
-            block.extend_from_slice(&[0x00, 2]);
-            block.extend_from_slice(b"te");
-            block.push(8);
-            block.extend_from_slice(b"trailers");
-            block
-        });
+    /// Its greeting waits in the output.
+    pub(crate) fn new(authority: &str, now: Instant) -> Self {
         Self {
-            out,
-            pending: Vec::new(),
-            next: 1,
-            base: 1,
-            calls: VecDeque::new(),
-            in_flight: 0,
-            blocks,
-            ok: Vec::new(),
-            consumed: 0,
+            client: Client::new(MESSAGE_BYTES_MAX, now),
+            templates: Method::ALL.map(|method| Template::new(method.path(), authority, &[], None)),
+            open: Open {
+                first: 1,
+                ..Open::default()
+            },
+            waiting: VecDeque::new(),
         }
     }
 
+    /// Starts a call, now or as soon as the server allows it.
     pub(crate) fn send(&mut self, message: &[u8], call: Call) {
-        let block = &self.blocks[call.method as usize];
-        frame(&mut self.out, 1, 4, self.next, block);
-        let len = message.len() + 5;
-        self.out
-            .extend_from_slice(&[(len >> 16) as u8, (len >> 8) as u8, len as u8, 0, 1]);
-        self.out.extend_from_slice(&self.next.to_be_bytes());
-        self.out.push(0);
-        self.out
-            .extend_from_slice(&(message.len() as u32).to_be_bytes());
-        self.out.extend_from_slice(message);
-        self.next += 2;
-        self.calls.push_back(Some(Slot {
-            call,
-            body: Vec::new(),
-        }));
-        self.in_flight += 1;
+        let template = &self.templates[call.method as usize];
+        match self
+            .client
+            .call(template, |out| out.extend_from_slice(message))
+        {
+            Some(stream) => self.open.begin(stream, call),
+            None => self.waiting.push_back((call, message.to_vec())),
+        }
     }
 
+    /// Takes what the socket gave; `done` hears of each call that ended.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
+        now: Instant,
         done: &mut dyn FnMut(Call, Ending<'_>),
     ) -> Result<()> {
-        if self.pending.is_empty() {
-            let used = self.frames(bytes, done)?;
-            self.pending.extend_from_slice(&bytes[used..]);
-        } else {
-            let mut all = std::mem::take(&mut self.pending);
-            all.extend_from_slice(bytes);
-            let used = self.frames(&all, done)?;
-            all.drain(..used);
-            self.pending = all;
+        self.client.recv(
+            bytes,
+            now,
+            &mut Hearer {
+                open: &mut self.open,
+                done,
+            },
+        );
+        if let Some(reason) = self.client.failure() {
+            bail!("the connection failed: {reason:?}");
         }
-        if self.consumed > 1 << 20 {
-            frame(
-                &mut self.out,
-                8,
-                0,
-                0,
-                &(self.consumed as u32).to_be_bytes(),
-            );
-            self.consumed = 0;
+        while let Some((call, message)) = self.waiting.pop_front() {
+            let template = &self.templates[call.method as usize];
+            let Some(stream) = self
+                .client
+                .call(template, |out| out.extend_from_slice(&message))
+            else {
+                self.waiting.push_front((call, message));
+                break;
+            };
+            self.open.begin(stream, call);
         }
         Ok(())
     }
 
-    fn frames(&mut self, bytes: &[u8], done: &mut dyn FnMut(Call, Ending<'_>)) -> Result<usize> {
-        let mut at = 0;
-        while bytes.len() - at >= 9 {
-            let head = &bytes[at..at + 9];
-            let len = (head[0] as usize) << 16 | (head[1] as usize) << 8 | head[2] as usize;
-            if bytes.len() - at < 9 + len {
-                break;
-            }
-            let payload = &bytes[at + 9..at + 9 + len];
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            at += 9 + len;
-            match head[3] {
-                0 => {
-                    self.consumed += len;
-                    if let Some(slot) = self.slot(stream) {
-                        slot.body.extend_from_slice(payload);
-                    }
-                }
-                1 if head[4] & 1 != 0 => {
-                    let place = ((stream - self.base) / 2) as usize;
-                    let Some(slot) = self.calls.get_mut(place).and_then(Option::take) else {
-                        continue;
-                    };
-                    self.in_flight -= 1;
-                    if self.ok.is_empty() && slot.body.len() >= 5 {
-                        self.ok = payload.to_vec();
-                    }
-                    if payload == self.ok {
-                        done(slot.call, Ending::Message(&slot.body[5..]));
-                    } else {
-                        done(slot.call, Ending::Failed(format!("{payload:x?}").into()));
-                    }
-                    while matches!(self.calls.front(), Some(None)) {
-                        self.calls.pop_front();
-                        self.base += 2;
-                    }
-                }
-                1 | 8 => {}
-                4 if head[4] & 1 == 0 => frame(&mut self.out, 4, 1, 0, &[]),
-                4 => {}
-                6 if head[4] & 1 == 0 => frame(&mut self.out, 6, 1, 0, payload),
-                other => bail!("frame {other} {payload:x?}"),
-            }
-        }
-        Ok(at)
+    /// Moves what may be sent now into the output.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        // Sending ends no call: nobody has to hear of it.
+        self.client.flush(
+            now,
+            &mut Hearer {
+                open: &mut self.open,
+                done: &mut |_, _| {},
+            },
+        );
+    }
+
+    /// Bytes for the socket.
+    pub(crate) fn output(&self) -> &[u8] {
+        self.client.out()
+    }
+
+    /// The socket took so many of them.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.client.advance(bytes);
+    }
+
+    /// Whether another flush would find something to send.
+    pub(crate) fn has_more(&self) -> bool {
+        self.client.has_more()
+    }
+
+    /// Calls that have not ended, those that wait for a stream too.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.open.in_flight + self.waiting.len()
+    }
+}
+
+impl Open {
+    fn begin(&mut self, stream: u32, call: Call) {
+        assert!(stream == self.first + 2 * self.calls.len() as u32);
+        let message = self.spare.pop().unwrap_or_default();
+        self.calls.push_back(Slot {
+            call: Some(call),
+            message,
+        });
+        self.in_flight += 1;
     }
 
     fn slot(&mut self, stream: u32) -> Option<&mut Slot> {
         self.calls
-            .get_mut(((stream - self.base) / 2) as usize)?
-            .as_mut()
+            .get_mut((stream.checked_sub(self.first)? / 2) as usize)
     }
 
-    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.out
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Takes ended calls from the front.
+    fn trim(&mut self) {
+        while self.calls.front().is_some_and(|slot| slot.call.is_none()) {
+            if let Some(mut slot) = self.calls.pop_front() {
+                slot.message.clear();
+                self.spare.push(slot.message);
+            }
+            self.first += 2;
+        }
     }
 }
 
-fn literal(block: &mut Vec<u8>, name: u8, value: &str) {
-    if name < 15 {
-        block.push(name);
-    } else {
-        block.extend_from_slice(&[0x0f, name - 15]);
-    }
-    block.push(value.len() as u8);
-    block.extend_from_slice(value.as_bytes());
+struct Hearer<'a> {
+    open: &'a mut Open,
+    done: &'a mut dyn FnMut(Call, Ending<'_>),
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let len = payload.len();
-    out.extend_from_slice(&[(len >> 16) as u8, (len >> 8) as u8, len as u8, kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
+impl Answered for Hearer<'_> {
+    fn on_message(&mut self, stream: u32, message: &[u8]) {
+        if let Some(slot) = self.open.slot(stream) {
+            slot.message.clear();
+            slot.message.extend_from_slice(message);
+        }
+    }
+
+    fn on_status(&mut self, stream: u32, status: &Status, _trailers: &Metadata) {
+        let Some(slot) = self.open.slot(stream) else {
+            return;
+        };
+        let Some(call) = slot.call.take() else { return };
+        let ending = match status.code {
+            Code::Ok => Ending::Message(&slot.message),
+            _ => Ending::Failed(status),
+        };
+        (self.done)(call, ending);
+        self.open.in_flight -= 1;
+        self.open.trim();
+    }
 }
+
+/// The largest answer that is taken: far above a page of any workload.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
