@@ -1,8 +1,8 @@
 //! The parts that nearly every answer is made of.
 
 use super::wire::{
-    WireType, bytes_field_len, int_field_len, put_bytes_field, put_int_field, put_tag,
-    put_uint_field, put_varint, varint_len,
+    WireType, bytes_field_len, int_field_len, put_bytes_field, put_int_field, put_tag, put_varint,
+    varint_len,
 };
 
 /// `mvccpb.KeyValue`, borrowed.
@@ -63,15 +63,28 @@ pub struct Header {
 /// its fields are 0.
 #[inline]
 pub fn write_header(out: &mut Vec<u8>, header: &Header) {
-    put_tag(out, 1, WireType::Len);
-    let at = out.len();
-    out.push(0);
-    put_uint_field(out, 1, header.cluster_id);
-    put_uint_field(out, 2, header.member_id);
-    put_int_field(out, 3, header.revision);
-    put_uint_field(out, 4, header.raft_term);
-    let len = out.len() - at - 1;
-    // Four fields of a tag and at most ten bytes.
-    assert!(len < 0x80);
-    out[at] = len as u8;
+    // Made aside, as its length comes first, and appended in one piece.
+    let mut bytes = [0; 2 + 4 * 11];
+    let mut end = 2;
+    let mut field = |tag: u8, mut value: u64| {
+        if value == 0 {
+            return;
+        }
+        bytes[end] = tag;
+        end += 1;
+        while value >= 0x80 {
+            bytes[end] = value as u8 | 0x80;
+            value >>= 7;
+            end += 1;
+        }
+        bytes[end] = value as u8;
+        end += 1;
+    };
+    field(1 << 3, header.cluster_id);
+    field(2 << 3, header.member_id);
+    field(3 << 3, header.revision as u64);
+    field(4 << 3, header.raft_term);
+    bytes[0] = 1 << 3 | WireType::Len as u8;
+    bytes[1] = (end - 2) as u8;
+    out.extend_from_slice(&bytes[..end]);
 }
