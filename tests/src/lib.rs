@@ -4,8 +4,11 @@
 //! Never: a sleep that hopes. Waiting means asking again until a deadline. Start at `server.rs`.
 
 pub mod clients;
+pub mod crash;
+pub mod enumerate;
 pub mod frame;
 pub mod grpc;
 pub mod http;
 pub mod server;
+pub mod sim_disk;
 pub mod tools;
