@@ -36,6 +36,17 @@ pub(super) enum Phase {
     Receiving,
     /// The service has all it will get; what may still come is ignored.
     Received,
+    /// Its answer has ended, though some of it may still be queued: the service hears nothing more of it.
+    Over,
+    /// Not gRPC: refused once the client has ended its side, as a server of plain HTTP would.
+    NotGrpc,
+}
+
+impl Call {
+    /// Has the service heard of it?
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.phase, Phase::Receiving | Phase::Received)
+    }
 }
 
 impl h2::Protocol for Grpc {
@@ -70,6 +81,7 @@ impl Streams<Grpc> {
             return;
         }
         call.has_answered = true;
+        call.phase = Phase::Over;
         self.answer(
             key,
             ANSWER_HEADERS,
@@ -104,7 +116,9 @@ impl Streams<Grpc> {
     /// Ends an answer, after all that was sent.
     pub fn finish(&mut self, stream: u32, status: Status) {
         let Some(key) = self.find(stream) else { return };
-        let has_answered = self.state(key).is_some_and(|call| call.has_answered);
+        let Some(call) = self.state(key) else { return };
+        call.phase = Phase::Over;
+        let has_answered = call.has_answered;
         if !has_answered {
             self.refuse_call(key, 200, &status);
         } else if status == Status::OK {
@@ -119,6 +133,12 @@ impl Streams<Grpc> {
     /// An answer of trailers only.
     pub(super) fn refuse_call(&mut self, key: StreamKey, http_status: u16, status: &Status) {
         self.headers(key, &trailers_only(http_status, status), true);
+    }
+
+    /// The answer to what is not gRPC: headers as grpc-go's, and the text as a body for whoever looks.
+    pub(super) fn refuse_http(&mut self, key: StreamKey, http_status: u16, status: &Status) {
+        self.headers(key, &trailers_only(http_status, status), false);
+        self.last_data(key, |out| out.extend_from_slice(status.message.as_bytes()));
     }
 
     fn begin_answer(&mut self, key: StreamKey) {

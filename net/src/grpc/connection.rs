@@ -40,6 +40,9 @@ impl Default for ServerConfig {
     }
 }
 
+/// What the client sent is not gRPC: Unsupported Media Type.
+const NOT_GRPC_HTTP_STATUS: u16 = 415;
+
 /// Who hears of calls: the service behind the reactor, for one connection. `answers` is where it may reply at once.
 pub trait Sink {
     /// What is served at `path`; asked for header blocks that the connection has not cached.
@@ -246,13 +249,24 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
         head: &Arc<Head>,
         is_end: bool,
     ) {
-        if let Verdict::Refuse(http_status, status) = &head.verdict {
-            answers.refuse_call(key, *http_status, status);
-            return;
-        }
         let Some(call) = answers.state(key) else {
             return;
         };
+        match &head.verdict {
+            Verdict::OneRequest | Verdict::ManyRequests => {}
+            Verdict::Refuse(http_status, status) => {
+                answers.refuse_call(key, *http_status, status);
+                return;
+            }
+            Verdict::NotGrpc(status) if is_end => {
+                answers.refuse_http(key, NOT_GRPC_HTTP_STATUS, status);
+                return;
+            }
+            Verdict::NotGrpc(_) => {
+                call.phase = Phase::NotGrpc;
+                return;
+            }
+        }
         call.has_own_headers = head.answer.is_some();
         call.is_gzip = head.is_gzip;
         if let Some(timeout) = head.timeout {
@@ -276,8 +290,17 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
         let Some(call) = answers.state(key) else {
             return;
         };
-        if call.phase == Phase::Received {
-            return;
+        match call.phase {
+            Phase::Waiting | Phase::Receiving => {}
+            Phase::Received | Phase::Over => return,
+            Phase::NotGrpc => {
+                if let (true, Some(head)) = (is_end, answers.head(key).cloned())
+                    && let Verdict::NotGrpc(status) = &head.verdict
+                {
+                    answers.refuse_http(key, NOT_GRPC_HTTP_STATUS, status);
+                }
+                return;
+            }
         }
         if call.partial.is_empty() {
             self.take_messages(answers, key, data, is_end);
@@ -299,9 +322,7 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
     }
 
     fn on_reset(&mut self, answers: &mut Answers, key: StreamKey, _: ErrorCode) {
-        let is_known = answers
-            .state(key)
-            .is_some_and(|call| call.phase != Phase::Waiting);
+        let is_known = answers.state(key).is_some_and(|call| call.is_known());
         if is_known {
             self.sink.on_cancel(answers, key.id);
         }
@@ -342,7 +363,7 @@ impl<S: Sink> Driver<'_, S> {
             let Some(call) = answers.state(key) else {
                 return;
             };
-            if call.phase == Phase::Received {
+            if !matches!(call.phase, Phase::Waiting | Phase::Receiving) {
                 return;
             }
         }
@@ -431,14 +452,9 @@ impl<S: Sink> Driver<'_, S> {
 
     /// Ends a call that the client has spoilt; the service hears of it if it knew the call.
     fn refuse(&mut self, answers: &mut Answers, key: StreamKey, status: Status) {
-        let is_known = answers
-            .state(key)
-            .is_some_and(|call| call.phase != Phase::Waiting);
+        let is_known = answers.state(key).is_some_and(|call| call.is_known());
         if is_known {
             self.sink.on_cancel(answers, key.id);
-        }
-        if let Some(call) = answers.state(key) {
-            call.phase = Phase::Received;
         }
         answers.finish(key.id, status);
     }

@@ -23,6 +23,8 @@ pub(super) enum Verdict {
     ManyRequests,
     /// Answered at once, with this HTTP status.
     Refuse(u16, Status),
+    /// Another content type; answered when the request has ended.
+    NotGrpc(Status),
 }
 
 impl Default for Head {
@@ -138,7 +140,7 @@ fn verdict(seen: &Seen<'_>, lookup: impl FnOnce(&[u8]) -> Method) -> Verdict {
     if seen.subtype.is_none() {
         let content_type = super::quote(seen.content_type);
         let text = format!("invalid gRPC request content-type {content_type}");
-        return Verdict::Refuse(415, Status::new(Code::InvalidArgument, text));
+        return Verdict::NotGrpc(Status::new(Code::InvalidArgument, text));
     }
     if let Some(text) = &seen.malformed {
         return internal(400, text.clone());
@@ -269,6 +271,7 @@ mod tests {
     fn refusal(change: &[(&str, Option<&str>)]) -> (u16, Code, String) {
         match read(change).verdict {
             Verdict::Refuse(http, status) => (http, status.code, status.message.into_owned()),
+            Verdict::NotGrpc(status) => (415, status.code, status.message.into_owned()),
             other => panic!("not refused: {other:?}"),
         }
     }
