@@ -113,3 +113,33 @@ impl Limits {
         }
     }
 }
+
+/// A connection's timer fires at most this late. Deadlines of clients are tens of milliseconds at least.
+pub const TIMER_TICK: Duration = Duration::from_millis(16);
+/// Slots of the timer ring: with `TIMER_TICK` a span of 8 seconds, longer deadlines are looked at that often.
+pub const TIMER_SLOTS: usize = 512;
+/// Bytes of the receive buffer that all connections of a loop share. Larger saves calls when large values come in,
+/// smaller stays in the second-level cache.
+pub const RECEIVE_BYTES: usize = 64 << 10;
+/// Bytes read from one connection in one turn before the others have theirs.
+pub const READ_BYTES_PER_TURN_MAX: usize = 256 << 10;
+/// Connections accepted by one listener in one turn; the rest waits in the kernel's queue for the next.
+pub const ACCEPTS_PER_TURN_MAX: usize = 500;
+/// Connections of a process when the configuration names no other bound; what is above waits in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// How long accepting rests after the process ran out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Readiness events taken from the kernel at once.
+pub const EVENTS_PER_TURN_MAX: usize = 1024;
+/// From accepting a connection to its protocol and its first whole preface or head.
+pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the first to the last byte of an HTTP/1.1 request.
+pub const H1_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// An HTTP/1.1 connection without a request is closed after this long.
+pub const H1_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Unsent bytes and no progress for this long: the peer is gone or plays dead.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long what a refused client still sends is read and thrown away, so that the refusal reaches it before a reset does.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections waiting to be taken over by another loop; more are closed at once.
+pub const ADOPT_QUEUE_MAX: usize = 4096;

@@ -175,9 +175,19 @@ impl Connection {
         }
     }
 
+    /// Between two requests, with nothing to say: closing loses nothing.
+    pub fn is_idle(&self) -> bool {
+        !self.is_receiving() && !self.is_answering() && self.out.is_empty()
+    }
+
     /// A request waits for its answer.
     pub fn is_answering(&self) -> bool {
         matches!(self.stage, Stage::Ready { .. } | Stage::Asked { .. })
+    }
+
+    /// Bytes of a further request have come already.
+    pub fn has_unread(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     /// Nothing more will be parsed or answered; close when `out` is written.
@@ -314,8 +324,8 @@ pub struct TakenRequest {
 }
 
 impl TakenRequest {
-    /// Shows the request.
-    pub fn show<R>(&self, show: impl FnOnce(Request<'_>) -> R) -> R {
+    /// Shows the request, marked with the `tag` of its listener.
+    pub fn show<R>(&self, tag: u32, show: impl FnOnce(Request<'_>) -> R) -> R {
         let mut headers = [httparse::EMPTY_HEADER; H1_HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let parsed = request.parse(&self.bytes[..self.head_bytes]);
@@ -328,6 +338,7 @@ impl TakenRequest {
             target: request.path.unwrap_or_default(),
             headers: request.headers,
             body: &self.bytes[self.body.clone()],
+            tag,
         })
     }
 }

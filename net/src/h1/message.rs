@@ -11,6 +11,8 @@ pub struct Request<'a> {
     pub headers: &'a [httparse::Header<'a>],
     /// Empty when the request has none.
     pub body: &'a [u8],
+    /// The tag of the listener that it came by.
+    pub tag: u32,
 }
 
 impl<'a> Request<'a> {

@@ -9,6 +9,7 @@ mod connection;
 mod message;
 
 pub use connection::{Connection, Parsed, TakenRequest};
+pub use httparse::Header;
 pub use message::{HttpDate, Request, Response};
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn serve(pieces: &[&[u8]]) -> (String, Connection) {
         connection.recv(piece);
         while connection.poll(&date()) == Parsed::Request {
             let taken = connection.take_request().unwrap();
-            let text = taken.show(|request| {
+            let text = taken.show(0, |request| {
                 format!(
                     "{} {} {}",
                     request.method,
@@ -182,6 +182,7 @@ fn path_query_and_headers_are_found() {
         target: "/p?a=1&b&a=2",
         headers: &headers,
         body: b"",
+        tag: 0,
     };
     assert_eq!(request.path(), "/p");
     assert_eq!(request.query_values("a").collect::<Vec<_>>(), ["1", "2"]);
