@@ -338,3 +338,69 @@ impl CheckpointReader {
 fn chunk_pages(bytes: usize) -> usize {
     (HEAD_BYTES + bytes).div_ceil(PAGE_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::mem_disk::MemDisk;
+
+    const SALT: u64 = 5;
+
+    fn written(chunks: &[Vec<u8>]) -> MemDisk {
+        let mut disk = MemDisk::default();
+        let mut writer = CheckpointWriter::new(Index(9), SALT);
+        writer.begin(&mut disk).unwrap();
+        for chunk in chunks {
+            let answer = disk.perform(writer.push(chunk)).unwrap();
+            writer.reuse(answer);
+        }
+        for op in writer.finish() {
+            disk.perform(op).unwrap();
+        }
+        disk
+    }
+
+    fn read(disk: &mut MemDisk) -> Result<Vec<Vec<u8>>, Corrupt> {
+        let mut reader = CheckpointReader::open(disk, Index(9), SALT)?;
+        let mut chunks = Vec::new();
+        while let Some(chunk) = reader.next(disk)? {
+            chunks.push(chunk.to_vec());
+        }
+        Ok(chunks)
+    }
+
+    #[test]
+    fn chunks_are_read_back_as_they_were_pushed() {
+        let sizes = [1, 4031, 4032, 4033, 70_000, CHECKPOINT_CHUNK_BYTES_MAX];
+        let chunks: Vec<Vec<u8>> = sizes.iter().map(|size| vec![7; *size]).collect();
+        assert_eq!(read(&mut written(&chunks)).unwrap(), chunks);
+        assert_eq!(read(&mut written(&[])).unwrap(), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_checkpoint_is_seen_or_harmless() {
+        let chunks = vec![vec![1; 100], vec![2; 4500]];
+        let disk = written(&chunks);
+        let file = File::Checkpoint(9);
+        for byte in 0..disk.files[&file].len() {
+            let mut disk = disk.clone();
+            disk.files.get_mut(&file).unwrap()[byte] ^= 1 << (byte % 8);
+            assert!(
+                read(&mut disk).map_or(true, |read| read == chunks),
+                "byte {byte}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_without_its_end_or_of_somebody_else_is_refused() {
+        let disk = written(&[vec![1; 100], vec![2; 100]]);
+        let file = File::Checkpoint(9);
+        for length in (0..disk.files[&file].len()).step_by(512) {
+            let mut disk = disk.clone();
+            disk.files.get_mut(&file).unwrap().truncate(length);
+            assert!(read(&mut disk).is_err(), "{length} bytes");
+        }
+        assert!(CheckpointReader::open(&mut disk.clone(), Index(9), SALT + 1).is_err());
+    }
+}

@@ -428,3 +428,6 @@ impl Wal {
         OpId(self.ops)
     }
 }
+
+#[cfg(test)]
+mod tests;

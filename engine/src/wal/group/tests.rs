@@ -1,0 +1,235 @@
+use super::*;
+use crate::disk::{Disk, DiskError, DiskErrorKind};
+use crate::types::{ClusterId, MemberId, RunKind};
+use crate::wal::mem_disk::MemDisk;
+use crate::wal::{Identity, RecoverConfig, create, recover};
+
+const LIMITS: WalLimits = WalLimits {
+    group_bytes: 16 << 10,
+    run_bytes_max: 24 << 10,
+    segment_bytes_min: 64 << 10,
+    segment_bytes_max: 128 << 10,
+    ballast_bytes: 4 << 10,
+    fill_bytes: 64 << 10,
+};
+
+fn fresh() -> (MemDisk, Wal) {
+    let mut disk = MemDisk::default();
+    let identity = Identity {
+        cluster: ClusterId(1),
+        member: MemberId(2),
+        salt: 3,
+    };
+    create(&mut disk, &identity, &LIMITS).unwrap();
+    let config = RecoverConfig {
+        limits: LIMITS,
+        ..RecoverConfig::default()
+    };
+    let mut wal = recover(&mut disk, &config, &mut |_| {}, &mut |_| {})
+        .unwrap()
+        .wal;
+    disk.drive(&mut wal);
+    (disk, wal)
+}
+
+fn append(wal: &mut Wal, payload: usize) {
+    let mut bytes = u32::try_from(payload).unwrap().to_le_bytes().to_vec();
+    bytes.resize(4 + payload, 1);
+    let first = wal.last().next();
+    let run = Run {
+        kind: RunKind::Normal,
+        term: Term(1),
+        first,
+        count: 1,
+        bytes: &bytes,
+    };
+    wal.append(
+        run,
+        HardState {
+            term: wal.hard.term,
+            vote: wal.hard.vote,
+            commit: Index(0),
+        },
+    );
+}
+
+/// The next write of the log proper; superblocks are performed on the way.
+fn frame_op(disk: &mut MemDisk, wal: &mut Wal) -> Option<(OpId, DiskOp)> {
+    while let Some((id, op)) = wal.poll_op() {
+        if matches!(
+            op,
+            DiskOp::Write {
+                file: File::Wal(_),
+                ..
+            }
+        ) {
+            return Some((id, op));
+        }
+        let result = disk.perform(op);
+        wal.on_done(DiskDone { id, result }).unwrap();
+    }
+    None
+}
+
+#[test]
+fn whatever_is_staged_while_a_frame_flies_is_the_next_frame() {
+    let (mut disk, mut wal) = fresh();
+    append(&mut wal, 10);
+    let (id, op) = frame_op(&mut disk, &mut wal).unwrap();
+    append(&mut wal, 20);
+    append(&mut wal, 30);
+    assert!(wal.poll_op().is_none(), "two frames in flight");
+    assert_eq!(wal.durable(), Index(0));
+    let result = disk.perform(op);
+    assert_eq!(
+        wal.on_done(DiskDone { id, result }).unwrap(),
+        Some(Index(1))
+    );
+    let (id, op) = frame_op(&mut disk, &mut wal).unwrap();
+    let result = disk.perform(op);
+    assert_eq!(
+        wal.on_done(DiskDone { id, result }).unwrap(),
+        Some(Index(3))
+    );
+    assert!(wal.is_idle());
+}
+
+#[test]
+fn a_group_closes_at_its_size_or_at_one_run() {
+    let (mut disk, mut wal) = fresh();
+    assert_eq!(
+        wal.room(),
+        LIMITS.run_bytes_max,
+        "an empty group takes any run"
+    );
+    append(&mut wal, 20 << 10);
+    assert_eq!(wal.room(), 0);
+    disk.drive(&mut wal);
+    append(&mut wal, 1000);
+    assert_eq!(
+        wal.room(),
+        LIMITS.group_bytes - (RUN_HEAD_BYTES + 1004) - RUN_HEAD_BYTES
+    );
+}
+
+#[test]
+fn a_frame_is_written_where_no_acknowledged_block_is() {
+    let (mut disk, mut wal) = fresh();
+    let mut end = 0;
+    for payload in [1, 3000, 5000, 1] {
+        append(&mut wal, payload);
+        let Some((
+            id,
+            DiskOp::Write {
+                file,
+                offset,
+                pages,
+                durable,
+            },
+        )) = frame_op(&mut disk, &mut wal)
+        else {
+            panic!("a frame");
+        };
+        assert!(durable);
+        assert_eq!(offset, end);
+        end = offset + pages.bytes() as u64;
+        let result = disk.perform(DiskOp::Write {
+            file,
+            offset,
+            pages,
+            durable,
+        });
+        wal.on_done(DiskDone { id, result }).unwrap();
+    }
+}
+
+#[test]
+fn a_vote_is_promised_only_when_both_superblocks_have_it() {
+    let (mut disk, mut wal) = fresh();
+    let hard = HardState {
+        term: Term(7),
+        vote: Some(MemberId(2)),
+        commit: Index(0),
+    };
+    wal.set_hard(hard);
+    for copy in 0..2 {
+        assert_eq!(wal.durable_hard().term, Term(0));
+        let (id, op) = wal.poll_op().unwrap();
+        assert_eq!(op.site().file, Some(File::Superblock(copy)));
+        assert!(wal.poll_op().is_none(), "both copies in flight");
+        let result = disk.perform(op);
+        wal.on_done(DiskDone { id, result }).unwrap();
+    }
+    assert_eq!(wal.durable_hard(), hard);
+    assert!(wal.is_idle());
+}
+
+#[test]
+fn a_failed_write_is_final_and_says_where() {
+    let (mut disk, mut wal) = fresh();
+    append(&mut wal, 10);
+    let (id, op) = frame_op(&mut disk, &mut wal).unwrap();
+    let site = op.site();
+    let error = DiskError {
+        site,
+        kind: DiskErrorKind::Failed,
+        errno: Some(5),
+    };
+    let failed = wal
+        .on_done(DiskDone {
+            id,
+            result: Err(error),
+        })
+        .unwrap_err();
+    assert_eq!(failed.site(), site);
+    assert!(failed.to_string().contains("errno 5"), "{failed}");
+    append(&mut wal, 10);
+    assert!(wal.poll_op().is_none());
+    assert_eq!(wal.durable(), Index(0));
+    assert_eq!(
+        wal.on_done(DiskDone {
+            id,
+            result: Ok(DiskAnswer::Done)
+        }),
+        Err(failed)
+    );
+}
+
+#[test]
+fn released_segments_are_used_again_and_the_log_stops_growing() {
+    let (mut disk, mut wal) = fresh();
+    let mut most = 0;
+    for round in 0..200 {
+        append(&mut wal, 9000);
+        disk.drive(&mut wal);
+        if round % 5 == 4 {
+            wal.release(wal.durable());
+            disk.drive(&mut wal);
+        }
+        let bytes: usize = disk.files.values().map(Vec::len).sum();
+        if round == 100 {
+            most = bytes;
+        }
+        assert!(
+            round <= 100 || bytes <= most,
+            "round {round}: {bytes} bytes after {most}"
+        );
+    }
+    assert!(wal.live_bytes() < 128 << 10);
+}
+
+#[test]
+fn a_clean_stop_leaves_a_sealed_log() {
+    let (mut disk, mut wal) = fresh();
+    append(&mut wal, 10);
+    wal.seal();
+    disk.drive(&mut wal);
+    assert!(wal.is_idle());
+    let config = RecoverConfig {
+        limits: LIMITS,
+        ..RecoverConfig::default()
+    };
+    let recovered = recover(&mut disk, &config, &mut |_| {}, &mut |_| {}).unwrap();
+    assert!(recovered.is_clean);
+    assert_eq!(recovered.last, Index(1));
+}
