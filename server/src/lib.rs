@@ -5,7 +5,10 @@
 pub mod api;
 pub mod boot;
 pub mod config;
+pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod shutdown;
 pub mod systemd;
+pub mod threads;
 pub mod version;

@@ -1,0 +1,61 @@
+use std::io;
+
+use basalt_net::reactor::{Endpoint, ListenOptions, Listener, Protocols};
+
+use super::ServeError;
+use crate::config::{Address, Config, Url};
+use crate::http::tag;
+
+/// Binds every URL that clients come by; returns the listeners and, for the log, the addresses that were bound.
+pub(super) fn bind_all(config: &Config) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
+    let mut listeners = Vec::new();
+    let mut client_addresses = Vec::new();
+    let is_split = !config.listen_client_http.is_empty();
+    let client = if is_split {
+        Protocols::Http2
+    } else {
+        Protocols::Any
+    };
+    for (urls, tag, protocols) in [
+        (&config.listen_client, tag::CLIENT, client),
+        (&config.listen_client_http, tag::CLIENT, Protocols::Http1),
+        (&config.listen_metrics, tag::METRICS, Protocols::Http1),
+    ] {
+        let options = ListenOptions {
+            reuse_port: config.sockets.reuse_port,
+            protocols,
+            tag,
+        };
+        for url in urls {
+            let refused = |source| ServeError::Listen {
+                url: url.to_string(),
+                source,
+            };
+            let listener = bind(url, options).map_err(refused)?;
+            if tag == tag::CLIENT {
+                let bound = listener.local_address().map(|address| address.to_string());
+                client_addresses.push(bound.unwrap_or_else(|| url.host_port().to_owned()));
+            }
+            listeners.push(listener);
+        }
+    }
+    Ok((listeners, client_addresses))
+}
+
+/// Binds the first of the host's addresses that can be.
+fn bind(url: &Url, options: ListenOptions) -> io::Result<Listener> {
+    if let Address::Unix(path) = url.address() {
+        return Listener::bind(&Endpoint::Unix(path.into()), options);
+    }
+    let mut last = io::Error::new(
+        io::ErrorKind::AddrNotAvailable,
+        "the host name has no address",
+    );
+    for address in url.resolve() {
+        match Listener::bind(&Endpoint::Tcp(address), options) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
