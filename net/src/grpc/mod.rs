@@ -8,6 +8,8 @@ mod call;
 pub mod client;
 mod connection;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod head;
 mod metadata;
 mod status;
