@@ -120,7 +120,9 @@ fn word(value: u32) -> [u8; 4] {
 }
 
 fn code_at(payload: &[u8], at: usize) -> ErrorCode {
-    ErrorCode::from_wire(u32::from_be_bytes(payload[at..at + 4].try_into().unwrap()))
+    ErrorCode::from_wire(u32::from_be_bytes(
+        payload[at..at + 4].try_into().expect("four bytes"),
+    ))
 }
 
 /// These bytes after the greeting end the connection with this code.

@@ -337,9 +337,7 @@ impl<P: Protocol> Connection<P> {
     /// So many of them are written.
     pub fn advance(&mut self, bytes: usize) {
         self.streams.advance(bytes);
-        if !self.is_waiting() {
-            self.waiting = None;
-        }
+        self.waiting = self.is_waiting().then_some((self.streams.moved, self.now));
     }
 
     /// After a flush and a write, is there more that could be written?
