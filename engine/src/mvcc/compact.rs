@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hash::RecordHash;
-use super::range::KeyRange;
 use super::revlog::directory::Body;
 use super::revlog::packed::{Packer, Slots};
 use super::revlog::record::Stored;
@@ -37,8 +36,6 @@ struct Job {
     hash: Option<RecordHash>,
     /// Records that this compaction drops, by segment.
     doomed: BTreeMap<u32, Doomed>,
-    /// Tombstones at `target` that nothing in the same revision replaced: they are kept.
-    tombstones_kept: u64,
     walk: Walk,
 }
 
@@ -50,10 +47,7 @@ struct Doomed {
 
 enum Walk {
     Mark(Position),
-    Hash {
-        at: Position,
-        keeps_any: bool,
-    },
+    Hash(Position),
     /// Waiting for holds below the target.
     Wait,
     Sweep(Sweep),
@@ -141,7 +135,6 @@ impl Store {
             previous,
             hash,
             doomed,
-            tombstones_kept: 0,
             walk,
         });
     }
@@ -180,9 +173,9 @@ impl Job {
                     }
                     self.mark(store, next, budget)?;
                 }
-                Walk::Hash { at, keeps_any } => {
-                    let (at, keeps_any) = (*at, *keeps_any);
-                    self.hash(store, at, keeps_any, budget)?;
+                Walk::Hash(at) => {
+                    let at = *at;
+                    self.hash(store, at, budget)?;
                 }
                 Walk::Wait => {
                     if !store.holds.begin_sweep(self.target) {
@@ -218,13 +211,8 @@ impl Job {
                 .next_from(at)?
                 .filter(|(_, stored)| stored.main() <= self.target)
             else {
-                let live = store.view().count(&KeyRange::All, self.target)?;
-                let keeps_any = live > 0 || self.tombstones_kept > 0;
                 self.walk = match self.hash {
-                    Some(_) => Walk::Hash {
-                        at: Position::default(),
-                        keeps_any,
-                    },
+                    Some(_) => Walk::Hash(Position::default()),
                     None => Walk::Wait,
                 };
                 return Ok(());
@@ -238,8 +226,6 @@ impl Job {
             }
             if stored.is_tombstone() && stored.main() < self.target {
                 self.doom(found, stored);
-            } else if stored.is_tombstone() {
-                self.tombstones_kept += 1;
             }
             *budget -= 1;
             at = found.after();
@@ -252,16 +238,14 @@ impl Job {
         let doomed = self.doomed.entry(at.segment).or_default();
         if doomed.slots.insert(at.slot) {
             doomed.bytes += stored.len() as u64;
-            self.tombstones_kept -=
-                u64::from(stored.is_tombstone() && stored.main() == self.target);
         }
     }
 
+    /// etcd-facts 10.3. The keep set is never empty: the newest record at the target is in it.
     fn hash(
         &mut self,
         store: &Store,
         mut at: Position,
-        keeps_any: bool,
         budget: &mut usize,
     ) -> Result<(), NeedRead> {
         let hash = self
@@ -279,14 +263,14 @@ impl Job {
                 .doomed
                 .get(&found.segment)
                 .is_some_and(|doomed| doomed.slots.contains(found.slot));
-            let is_skipped = stored.main() <= self.previous && keeps_any && is_doomed;
+            let is_skipped = stored.main() <= self.previous && is_doomed;
             let is_old_tombstone = stored.main() == self.previous && stored.is_tombstone();
             if !is_skipped && !is_old_tombstone {
                 hash.add(stored);
             }
             *budget = budget.saturating_sub(cost(stored));
             at = found.after();
-            self.walk = Walk::Hash { at, keeps_any };
+            self.walk = Walk::Hash(at);
         }
         Ok(())
     }

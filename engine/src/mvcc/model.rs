@@ -505,4 +505,22 @@ mod tests {
             fuzz_mvcc_model(&data);
         }
     }
+
+    /// [HashKV] Where every key is deleted nothing is kept, and the records that the compaction
+    /// before had kept count.
+    #[test]
+    fn a_hash_where_nothing_is_kept_counts_what_the_last_compaction_kept() {
+        let put_two = [0, 0, 3, 0, 1, 3];
+        let compact_at_3_and_finish = [7, 2, 2, 0xf8, 0xf8];
+        let delete_all = [0, 0, 2];
+        let hash_at_4 = [13, 1, 1];
+        let data = [
+            &put_two[..],
+            &compact_at_3_and_finish,
+            &delete_all,
+            &hash_at_4,
+        ]
+        .concat();
+        fuzz_mvcc_model(&data);
+    }
 }
