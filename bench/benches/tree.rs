@@ -1,0 +1,169 @@
+//! What the store costs per operation: put, get, scan and count at 1k, 100k and 1M keys.
+//! `cargo bench -p basalt-bench --bench tree`; one size only: append e.g. `100000`.
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use basalt_engine::mvcc::{KeyRange, Reader, Resume, SliceBound, Store, StoreConfig, Want};
+use basalt_engine::types::LeaseId;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+const SIZES: [u64; 3] = [1_000, 100_000, 1_000_000];
+const VALUE: [u8; 256] = [b'v'; 256];
+const NONE: LeaseId = LeaseId(0);
+
+/// Puts of one batch: what a busy loop publishes at once.
+const BATCH: u64 = 100;
+
+fn key(number: u64) -> [u8; 16] {
+    let mut key = *b"/bench/000000000";
+    let mut rest = number;
+    for digit in key[7..].iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+    }
+    key
+}
+
+fn filled(keys: u64) -> (Store, Reader) {
+    let (mut store, reader) = Store::new(StoreConfig::default());
+    let mut order: Vec<u64> = (0..keys).collect();
+    fastrand::Rng::with_seed(keys).shuffle(&mut order);
+    for (done, number) in (0u64..).zip(order) {
+        store.write().put(&key(number), &VALUE, NONE);
+        if done % BATCH == 0 {
+            store.publish();
+        }
+    }
+    store.publish();
+    (store, reader)
+}
+
+fn put(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tree_put_batch");
+    group.throughput(Throughput::Elements(BATCH));
+    for keys in SIZES {
+        let (mut store, _reader) = filled(keys);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut done = 0;
+        group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..BATCH {
+                    store.write().put(&key(random.u64(..keys)), &VALUE, NONE);
+                }
+                store.publish();
+                done += BATCH;
+                // The history must not eat the machine: compact now and then, outside of most samples.
+                if done >= 1_000_000 {
+                    done = 0;
+                    let newest = store.revision();
+                    if store.compact(newest).is_ok() {
+                        while store.poll_space(100_000).is_ok_and(|more| more) {}
+                        store.publish();
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn insert(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tree_insert");
+    for keys in SIZES {
+        group.throughput(Throughput::Elements(keys)).sample_size(10);
+        group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
+            bencher.iter_with_large_drop(|| filled(keys));
+        });
+    }
+    group.finish();
+}
+
+fn get(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tree_get");
+    for keys in SIZES {
+        let (_store, reader) = filled(keys);
+        let mut random = fastrand::Rng::with_seed(2);
+        group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
+            bencher.iter(|| {
+                let pin = reader.pin();
+                let view = pin.view();
+                let record = view.get_at(&key(random.u64(..keys)), view.revision());
+                black_box(record.ok().flatten().map(|record| record.value[0]))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn scan(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tree_scan_1000");
+    for keys in SIZES {
+        let (_store, reader) = filled(keys);
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut out = Vec::with_capacity(1 << 20);
+        group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                let pin = reader.pin();
+                let view = pin.view();
+                let start = key(random.u64(..=keys - 1000));
+                let range = KeyRange::From(&start);
+                let mut left = 1000;
+                let (want, mut resume) = (Want::Values, Resume::default());
+                let visited = view.visit(
+                    &range,
+                    view.revision(),
+                    want,
+                    &mut resume,
+                    SliceBound::NONE,
+                    |record| {
+                        out.extend_from_slice(record.key);
+                        out.extend_from_slice(record.value);
+                        left -= 1;
+                        if left == 0 {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        }
+                    },
+                );
+                black_box((visited, out.len()))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn count(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tree_count");
+    for keys in SIZES {
+        let (_store, reader) = filled(keys);
+        let mut random = fastrand::Rng::with_seed(4);
+        group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
+            bencher.iter(|| {
+                let pin = reader.pin();
+                let view = pin.view();
+                let start = key(random.u64(..keys / 2));
+                let end = key(random.u64(keys / 2..keys));
+                let range = KeyRange::Range {
+                    start: &start,
+                    end: &end,
+                };
+                black_box(view.count(&range, view.revision()))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .without_plots();
+    targets = put, insert, get, scan, count
+}
+criterion_main!(benches);
