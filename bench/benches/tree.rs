@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use basalt_engine::mvcc::{KeyRange, Reader, Resume, SliceBound, Store, StoreConfig, Want};
 use basalt_engine::types::LeaseId;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rustix::time::{ClockId, clock_gettime};
 
 const SIZES: [u64; 3] = [1_000, 100_000, 1_000_000];
 const VALUE: [u8; 256] = [b'v'; 256];
@@ -15,6 +17,44 @@ const NONE: LeaseId = LeaseId(0);
 
 /// Puts of one batch: what a busy loop publishes at once.
 const BATCH: u64 = 100;
+
+/// CPU time of the measuring thread: what counts on a machine that others use too.
+struct CpuTime;
+
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_nanos(now.tv_nsec.unsigned_abs())
+}
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu_time()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        cpu_time().saturating_sub(start)
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
 
 fn key(number: u64) -> [u8; 16] {
     let mut key = *b"/bench/000000000";
@@ -40,7 +80,7 @@ fn filled(keys: u64) -> (Store, Reader) {
     (store, reader)
 }
 
-fn put(criterion: &mut Criterion) {
+fn put(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_put_batch");
     group.throughput(Throughput::Elements(BATCH));
     for keys in SIZES {
@@ -69,7 +109,7 @@ fn put(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn insert(criterion: &mut Criterion) {
+fn insert(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_insert");
     for keys in SIZES {
         group.throughput(Throughput::Elements(keys)).sample_size(10);
@@ -80,7 +120,7 @@ fn insert(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn get(criterion: &mut Criterion) {
+fn get(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_get");
     for keys in SIZES {
         let (_store, reader) = filled(keys);
@@ -97,7 +137,7 @@ fn get(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn scan(criterion: &mut Criterion) {
+fn scan(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_scan_1000");
     for keys in SIZES {
         let (_store, reader) = filled(keys);
@@ -136,7 +176,7 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn count(criterion: &mut Criterion) {
+fn count(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_count");
     for keys in SIZES {
         let (_store, reader) = filled(keys);
@@ -161,6 +201,7 @@ fn count(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
+        .with_measurement(CpuTime)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .without_plots();

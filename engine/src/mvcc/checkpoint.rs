@@ -123,7 +123,7 @@ impl CheckpointCursor {
             };
             write_record(out, stored);
             self.records += 1;
-            self.at = found.after();
+            self.at = found.after(stored);
             if out.len() >= end {
                 return Ok(true);
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::hash::RecordHash;
 use super::revlog::directory::Body;
-use super::revlog::packed::{Packer, Slots};
+use super::revlog::packed::{Packer, WordSet};
 use super::revlog::record::Stored;
 use super::revlog::{NeedRead, Position, SegmentId};
 use super::store::{RevisionRefused, Store};
@@ -41,7 +41,7 @@ struct Job {
 
 #[derive(Default)]
 struct Doomed {
-    slots: Slots,
+    words: WordSet,
     bytes: u64,
 }
 
@@ -54,12 +54,12 @@ enum Walk {
 }
 
 enum Sweep {
-    /// Drops the tombstones among the doomed from the index, slot by slot; then marks the segment.
-    Index { segment: u32, slot: u32 },
+    /// Drops the tombstones among the doomed from the index, record by record; then marks the segment.
+    Index { segment: u32, word: u32 },
     /// Copies what is left of a segment.
     Rewrite {
         segment: u32,
-        slot: u32,
+        word: u32,
         packer: Packer,
     },
 }
@@ -169,7 +169,7 @@ impl Job {
                 Walk::Mark(at) => {
                     let mut next = *at;
                     if next == Position::default() {
-                        next = store.log.directory().seek(self.previous)?;
+                        next = store.log.directory().seek(self.previous);
                     }
                     self.mark(store, next, budget)?;
                 }
@@ -183,7 +183,7 @@ impl Job {
                     }
                     self.walk = Walk::Sweep(Sweep::Index {
                         segment: 0,
-                        slot: 0,
+                        word: 0,
                     });
                 }
                 Walk::Sweep(_) => {
@@ -228,7 +228,7 @@ impl Job {
                 self.doom(found, stored);
             }
             *budget -= 1;
-            at = found.after();
+            at = found.after(stored);
             self.walk = Walk::Mark(at);
         }
         Ok(())
@@ -236,7 +236,7 @@ impl Job {
 
     fn doom(&mut self, at: Position, stored: Stored<'_>) {
         let doomed = self.doomed.entry(at.segment).or_default();
-        if doomed.slots.insert(at.slot) {
+        if doomed.words.insert(at.word) {
             doomed.bytes += stored.len() as u64;
         }
     }
@@ -262,14 +262,14 @@ impl Job {
             let is_doomed = self
                 .doomed
                 .get(&found.segment)
-                .is_some_and(|doomed| doomed.slots.contains(found.slot));
+                .is_some_and(|doomed| doomed.words.contains(found.word));
             let is_skipped = stored.main() <= self.previous && is_doomed;
             let is_old_tombstone = stored.main() == self.previous && stored.is_tombstone();
             if !is_skipped && !is_old_tombstone {
                 hash.add(stored);
             }
             *budget = budget.saturating_sub(cost(stored));
-            at = found.after();
+            at = found.after(stored);
             self.walk = Walk::Hash(at);
         }
         Ok(())
@@ -282,27 +282,27 @@ impl Job {
             return Ok(false);
         };
         match sweep {
-            Sweep::Index { segment, slot } => {
+            Sweep::Index { segment, word } => {
                 let Some((&id, doomed)) = self.doomed.range(*segment..).next() else {
                     return Ok(true);
                 };
                 if id != *segment {
-                    (*segment, *slot) = (id, 0);
+                    (*segment, *word) = (id, 0);
                 }
-                while let Some(next) = doomed.slots.next(*slot) {
+                while let Some(next) = doomed.words.next(*word) {
                     if *budget == 0 {
                         return Ok(false);
                     }
                     store.drop_from_index(Position {
                         segment: id,
-                        slot: next,
+                        word: next,
                     })?;
                     *budget -= 1;
-                    *slot = next + 1;
+                    *word = next + 1;
                 }
                 store
                     .log
-                    .drop_records(SegmentId(id), &doomed.slots, doomed.bytes);
+                    .drop_records(SegmentId(id), &doomed.words, doomed.bytes);
                 store.is_dirty = true;
                 store.is_freeing = true;
                 *sweep = if store.is_worth_rewriting(SegmentId(id)) {
@@ -310,26 +310,26 @@ impl Job {
                     let packer = Packer::new(store.live_bytes(SegmentId(id)));
                     Sweep::Rewrite {
                         segment: id,
-                        slot: 0,
+                        word: 0,
                         packer,
                     }
                 } else {
                     Sweep::Index {
                         segment: id + 1,
-                        slot: 0,
+                        word: 0,
                     }
                 };
             }
             Sweep::Rewrite {
                 segment,
-                slot,
+                word,
                 packer,
             } => {
                 let id = *segment;
                 while *budget > 0 {
                     let at = Position {
                         segment: id,
-                        slot: *slot,
+                        word: *word,
                     };
                     let next = store
                         .log
@@ -341,13 +341,13 @@ impl Job {
                         store.log.replace(SegmentId(id), packer);
                         *sweep = Sweep::Index {
                             segment: id + 1,
-                            slot: 0,
+                            word: 0,
                         };
                         return Ok(false);
                     };
-                    packer.push(found.slot, stored.bytes());
+                    packer.push(found.word, stored.bytes());
                     *budget = budget.saturating_sub(cost(stored));
-                    *slot = found.slot + 1;
+                    *word = found.after(stored).word;
                 }
             }
         }

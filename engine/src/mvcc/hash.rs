@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::compact::CompactHash;
 use super::hold::{Hold, HoldRefused};
 use super::range::KeyRange;
-use super::revlog::packed::Slots;
+use super::revlog::packed::WordSet;
 use super::revlog::record::Stored;
 use super::revlog::{NeedRead, Position};
 use super::store::{Pin, Reader};
@@ -56,9 +56,9 @@ enum Walk {
 #[derive(Default)]
 struct Marks {
     /// Replaced at or below the compacted revision: compaction drops them, or has already.
-    dropped: BTreeMap<u32, Slots>,
+    dropped: BTreeMap<u32, WordSet>,
     /// Replaced above it, at or below the hashed revision.
-    replaced: BTreeMap<u32, Slots>,
+    replaced: BTreeMap<u32, WordSet>,
 }
 
 /// The running CRC over records in revision order, from the bucket's name on. etcd-facts 10.2, 1
@@ -149,7 +149,7 @@ impl HashJob {
         let view = pin.view();
         let (compacted, until) = (self.answer.compact_revision, self.answer.hash_revision);
         let mut at = if at == Position::default() {
-            view.log.seek(self.finished)?
+            view.log.seek(self.finished)
         } else {
             at
         };
@@ -173,10 +173,10 @@ impl HashJob {
                 } else {
                     &mut self.marks.replaced
                 };
-                by.entry(prev.at.segment).or_default().insert(prev.at.slot);
+                by.entry(prev.at.segment).or_default().insert(prev.at.word);
             }
             *budget -= 1;
-            at = found.after();
+            at = found.after(stored);
             self.walk = Walk::Mark(at);
         }
         Ok(())
@@ -204,7 +204,7 @@ impl HashJob {
                 self.hash.add(stored);
             }
             *budget = budget.saturating_sub(1 + stored.len() / 1024);
-            at = found.after();
+            at = found.after(stored);
             self.walk = Walk::Hash { at, keeps_any };
         }
         Ok(())
@@ -213,10 +213,10 @@ impl HashJob {
     /// etcd-facts 10.2, 4 and 5. Where nothing is kept, what compaction drops is left out whether
     /// or not its memory is given back yet.
     fn is_skipped(&self, at: Position, stored: Stored<'_>, keeps_any: bool) -> bool {
-        let is_in = |marks: &BTreeMap<u32, Slots>| {
+        let is_in = |marks: &BTreeMap<u32, WordSet>| {
             marks
                 .get(&at.segment)
-                .is_some_and(|slots| slots.contains(at.slot))
+                .is_some_and(|words| words.contains(at.word))
         };
         let compacted = self.answer.compact_revision;
         stored.main() <= compacted

@@ -323,7 +323,7 @@ impl Play {
     }
 
     fn check_hash(&mut self, input: &mut Input<'_>) {
-        let rev = self.revision(input) - i64::from(input.byte() % 4 == 0);
+        let rev = self.revision(input) - i64::from(input.byte().is_multiple_of(4));
         self.store.publish();
         let model = &self.model;
         // A remembered hash is known when the physical work is done.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::packed::{Packed, Slots};
+use super::packed::{Packed, WordSet};
 use super::record::Stored;
 use super::segment::Segment;
 use super::{NeedRead, Position, SegmentId};
@@ -29,7 +29,7 @@ pub(crate) struct Place {
     pub(crate) first_main: i64,
     /// Records that are still in the body although compaction has dropped them: no read may see
     /// them.
-    pub(crate) gone: Option<Arc<Slots>>,
+    pub(crate) gone: Option<Arc<WordSet>>,
     /// Bytes of the dropped records in `gone`.
     pub(crate) gone_bytes: u64,
     /// Bytes of the body; kept by the writer, stale while the segment is the open one.
@@ -61,13 +61,13 @@ impl Directory {
             return Ok(None);
         };
         let bytes = match &place.body {
-            Body::Whole(segment) => segment.record(at.slot),
-            Body::Packed(packed) => packed.record(at.slot),
+            Body::Whole(segment) => segment.record(at.word),
+            Body::Packed(packed) => packed.record(at.word),
             Body::Cold(_) => return Err(NeedRead(at.id())),
             Body::Empty => None,
         };
         match &place.gone {
-            Some(gone) if gone.contains(at.slot) => Ok(None),
+            Some(gone) if gone.contains(at.word) => Ok(None),
             _ => Ok(bytes.map(Stored::new)),
         }
     }
@@ -83,61 +83,48 @@ impl Directory {
                 let next_chunk = (at.segment as usize / CHUNK + 1) * CHUNK;
                 at = Position {
                     segment: u32::try_from(next_chunk).expect("segment ids fit u32"),
-                    slot: 0,
+                    word: 0,
                 };
                 continue;
             }
             if let Some(place) = self.place(at.id())
-                && let Some((slot, stored)) = place.next_from(at)?
+                && let Some((word, stored)) = place.next_from(at)?
             {
                 return Ok(Some((
                     Position {
                         segment: at.segment,
-                        slot,
+                        word,
                     },
                     stored,
                 )));
             }
             at = Position {
                 segment: at.segment + 1,
-                slot: 0,
+                word: 0,
             };
         }
         Ok(None)
     }
 
-    /// A position at or before the first record of main revision `main` or later, and after almost
-    /// all earlier ones.
-    pub(crate) fn seek(&self, main: i64) -> Result<Position, NeedRead> {
+    /// The begin of the last segment before which all records are older than main revision `main`.
+    pub(crate) fn seek(&self, main: i64) -> Position {
         let chunk = self
             .chunks
             .partition_point(|chunk| chunk.first_main < main)
             .saturating_sub(1);
-        let Some(Chunk {
-            places: Some(places),
-            ..
-        }) = self.chunks.get(chunk)
-        else {
-            return Ok(Position {
-                segment: id(chunk * CHUNK),
-                slot: 0,
-            });
-        };
-        let place = places
-            .partition_point(|place| place.first_main < main)
-            .saturating_sub(1);
-        let segment = id(chunk * CHUNK + place);
-        let slot = match places.get(place).map(|place| &place.body) {
-            Some(Body::Whole(body)) => lower_bound(body.slots(), |slot| body.record(slot), main),
-            Some(Body::Packed(body)) => {
-                let kept = id(body.len());
-                let index = lower_bound(kept, |index| body.at(index as usize), main);
-                body.slot(index as usize).map_or(u32::MAX, |slot| slot)
-            }
-            Some(Body::Cold(_)) => return Err(NeedRead(SegmentId(segment))),
-            Some(Body::Empty) | None => 0,
-        };
-        Ok(Position { segment, slot })
+        let places = self
+            .chunks
+            .get(chunk)
+            .and_then(|chunk| chunk.places.as_ref());
+        let place = places.map_or(0, |places| {
+            places
+                .partition_point(|place| place.first_main < main)
+                .saturating_sub(1)
+        });
+        Position {
+            segment: id(chunk * CHUNK + place),
+            word: 0,
+        }
     }
 
     /// Segments ever made.
@@ -186,49 +173,30 @@ impl Directory {
 }
 
 impl Place {
-    /// The first record of this segment in slot `at.slot` or after it that was not dropped.
+    /// The first record of this segment at `at.word` or behind that was not dropped.
     fn next_from(&self, at: Position) -> Result<Option<(u32, Stored<'_>)>, NeedRead> {
-        let is_gone = |slot| self.gone.as_ref().is_some_and(|gone| gone.contains(slot));
-        match &self.body {
-            Body::Whole(segment) => {
-                let mut slot = at.slot;
-                while let Some(bytes) = segment.record(slot) {
-                    if !is_gone(slot) {
-                        return Ok(Some((slot, Stored::new(bytes))));
-                    }
-                    slot += 1;
-                }
-                Ok(None)
+        let mut word = at.word;
+        loop {
+            let next = match &self.body {
+                Body::Whole(segment) => segment.record(word).map(|bytes| (word, bytes)),
+                Body::Packed(packed) => packed.next_from(word),
+                Body::Cold(_) => return Err(NeedRead(at.id())),
+                Body::Empty => None,
+            };
+            let Some((found, bytes)) = next else {
+                return Ok(None);
+            };
+            let stored = Stored::new(bytes);
+            if !self.gone.as_ref().is_some_and(|gone| gone.contains(found)) {
+                return Ok(Some((found, stored)));
             }
-            Body::Packed(packed) => {
-                let mut index = packed.index_from(at.slot);
-                while let (Some(slot), Some(bytes)) = (packed.slot(index), packed.at(index)) {
-                    if !is_gone(slot) {
-                        return Ok(Some((slot, Stored::new(bytes))));
-                    }
-                    index += 1;
-                }
-                Ok(None)
-            }
-            Body::Cold(_) => Err(NeedRead(at.id())),
-            Body::Empty => Ok(None),
+            let found = Position {
+                segment: at.segment,
+                word: found,
+            };
+            word = found.after(stored).word;
         }
     }
-}
-
-/// The first of `count` records in revision order whose main revision is at least `main`.
-fn lower_bound<'a>(count: u32, record: impl Fn(u32) -> Option<&'a [u8]>, main: i64) -> u32 {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let is_before = record(middle).is_some_and(|bytes| Stored::new(bytes).main() < main);
-        if is_before {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 fn id(index: usize) -> u32 {

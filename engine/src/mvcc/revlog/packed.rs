@@ -1,32 +1,29 @@
 use std::sync::Arc;
 
-/// A sealed segment rewritten without its dropped records. Slots keep their numbers, so positions
-/// stay valid.
+use super::record::words_of;
+
+/// A sealed segment rewritten without its dropped records, which are found by where they lay
+/// before, so that positions stay valid.
 pub(crate) struct Packed {
     bytes: Box<[u8]>,
-    /// One a kept record, in slot order.
+    /// One a kept record, in the old order.
     kept: Box<[Kept]>,
-    slots: SlotSet,
+    /// For each stretch of `1 << stretch` old words: the first kept record at or behind its begin.
+    first_of: Box<[u32]>,
+    stretch: u32,
 }
 
-/// Where a kept record begins; it ends where the next one begins.
+/// Where a kept record lay and where it begins now, in words; it ends where the next one begins.
 #[derive(Clone, Copy)]
 struct Kept {
-    slot: u32,
-    offset: u32,
+    old: u32,
+    new: u32,
 }
 
-/// A set of slots that knows how many members lie below a slot.
-#[derive(Default)]
-struct SlotSet {
-    /// 64 slots each: which of them are kept, and how many are kept in all words before.
-    words: Box<[(u64, u32)]>,
-}
-
-/// Slots of one segment that hold no readable record any more.
+/// A set of records of one segment, by the words at which they begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Slots {
-    words: Vec<u64>,
+pub(crate) struct WordSet {
+    bits: Vec<u64>,
 }
 
 /// Collects what a rewrite keeps.
@@ -36,84 +33,58 @@ pub(crate) struct Packer {
 }
 
 impl Packed {
-    /// The record in `slot`, unless it was dropped.
-    pub(crate) fn record(&self, slot: u32) -> Option<&[u8]> {
-        self.at(self.slots.rank(slot)?)
+    /// The record that lay at `word`, unless it was dropped.
+    pub(crate) fn record(&self, word: u32) -> Option<&[u8]> {
+        let first = *self.first_of.get((word >> self.stretch) as usize)? as usize;
+        let behind = self.kept[first..]
+            .iter()
+            .position(|kept| kept.old >= word)?;
+        let index = first + behind;
+        (self.kept[index].old == word).then(|| self.bytes_at(index))
     }
 
-    /// How many records are left.
-    pub(crate) fn len(&self) -> usize {
-        self.kept.len()
+    /// The first kept record that lay at `word` or behind, and where.
+    pub(crate) fn next_from(&self, word: u32) -> Option<(u32, &[u8])> {
+        let index = self.kept.partition_point(|kept| kept.old < word);
+        let kept = self.kept.get(index)?;
+        Some((kept.old, self.bytes_at(index)))
     }
 
-    /// The `index`-th kept record.
-    pub(crate) fn at(&self, index: usize) -> Option<&[u8]> {
-        let start = self.kept.get(index)?.offset as usize;
+    /// The `index`-th kept record, padding included.
+    fn bytes_at(&self, index: usize) -> &[u8] {
+        let start = self.kept[index].new as usize * 8;
         let end = self
             .kept
             .get(index + 1)
-            .map_or(self.bytes.len(), |next| next.offset as usize);
-        Some(&self.bytes[start..end])
-    }
-
-    /// The slot of the `index`-th kept record.
-    pub(crate) fn slot(&self, index: usize) -> Option<u32> {
-        Some(self.kept.get(index)?.slot)
-    }
-
-    /// The first kept record in `slot` or after it, by index.
-    pub(crate) fn index_from(&self, slot: u32) -> usize {
-        self.kept.partition_point(|kept| kept.slot < slot)
+            .map_or(self.bytes.len(), |next| next.new as usize * 8);
+        &self.bytes[start..end]
     }
 }
 
-impl SlotSet {
-    fn new(kept: &[Kept]) -> Self {
-        let words = kept.last().map_or(0, |last| last.slot as usize / 64 + 1);
-        let mut words = vec![(0u64, 0u32); words].into_boxed_slice();
-        for kept in kept {
-            words[kept.slot as usize / 64].0 |= 1 << (kept.slot % 64);
+impl WordSet {
+    /// Adds `word`; false if it was a member already.
+    pub(crate) fn insert(&mut self, word: u32) -> bool {
+        let index = word as usize / 64;
+        if index >= self.bits.len() {
+            self.bits.resize(index + 1, 0);
         }
-        let mut before = 0;
-        for (bits, rank) in &mut words {
-            *rank = before;
-            before += bits.count_ones();
-        }
-        Self { words }
-    }
-
-    /// How many members lie below `slot`, if it is a member itself.
-    fn rank(&self, slot: u32) -> Option<usize> {
-        let (bits, before) = *self.words.get(slot as usize / 64)?;
-        let bit = 1u64 << (slot % 64);
-        (bits & bit != 0).then(|| before as usize + (bits & (bit - 1)).count_ones() as usize)
-    }
-}
-
-impl Slots {
-    /// Adds `slot`; false if it was a member already.
-    pub(crate) fn insert(&mut self, slot: u32) -> bool {
-        let word = slot as usize / 64;
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
-        }
-        let bit = 1u64 << (slot % 64);
-        let is_new = self.words[word] & bit == 0;
-        self.words[word] |= bit;
+        let bit = 1u64 << (word % 64);
+        let is_new = self.bits[index] & bit == 0;
+        self.bits[index] |= bit;
         is_new
     }
 
-    pub(crate) fn contains(&self, slot: u32) -> bool {
-        let word = self.words.get(slot as usize / 64).copied().unwrap_or(0);
-        word & (1 << (slot % 64)) != 0
+    pub(crate) fn contains(&self, word: u32) -> bool {
+        let bits = self.bits.get(word as usize / 64).copied().unwrap_or(0);
+        bits & (1 << (word % 64)) != 0
     }
 
-    /// The first member at or after `slot`.
-    pub(crate) fn next(&self, slot: u32) -> Option<u32> {
-        let first = slot as usize / 64;
-        let mut mask = u64::MAX << (slot % 64);
-        for (index, word) in self.words.iter().enumerate().skip(first) {
-            let bits = word & mask;
+    /// The first member at or after `word`.
+    pub(crate) fn next(&self, word: u32) -> Option<u32> {
+        let first = word as usize / 64;
+        let mut mask = u64::MAX << (word % 64);
+        for (index, bits) in self.bits.iter().enumerate().skip(first) {
+            let bits = bits & mask;
             if bits != 0 {
                 return u32::try_from(index * 64 + bits.trailing_zeros() as usize).ok();
             }
@@ -123,11 +94,11 @@ impl Slots {
     }
 
     /// Adds all members of `other`.
-    pub(crate) fn union(&mut self, other: &Slots) {
-        if self.words.len() < other.words.len() {
-            self.words.resize(other.words.len(), 0);
+    pub(crate) fn union(&mut self, other: &WordSet) {
+        if self.bits.len() < other.bits.len() {
+            self.bits.resize(other.bits.len(), 0);
         }
-        for (to, from) in self.words.iter_mut().zip(&other.words) {
+        for (to, from) in self.bits.iter_mut().zip(&other.bits) {
             *to |= from;
         }
     }
@@ -142,29 +113,43 @@ impl Packer {
         }
     }
 
-    /// Keeps `record`; slots come in ascending order.
-    pub(crate) fn push(&mut self, slot: u32, record: &[u8]) {
-        assert!(self.kept.last().is_none_or(|last| last.slot < slot));
-        let offset = u32::try_from(self.bytes.len())
-            .expect("a rewritten segment is smaller than half a full one");
-        self.kept.push(Kept { slot, offset });
+    /// Keeps `record`, which lay at `word`; words come in ascending order.
+    pub(crate) fn push(&mut self, word: u32, record: &[u8]) {
+        assert!(self.kept.last().is_none_or(|last| last.old < word));
+        let new = u32::try_from(self.bytes.len() / 8).expect("not more than there was");
+        self.kept.push(Kept { old: word, new });
         self.bytes.extend_from_slice(record);
+        self.bytes
+            .resize((new as usize + words_of(record.len())) * 8, 0);
     }
 
-    /// Bytes kept so far.
+    /// Bytes kept so far, padding included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.len() as u64
     }
 
     /// `None` when nothing was kept.
     pub(crate) fn finish(self) -> Option<Arc<Packed>> {
-        let slots = SlotSet::new(&self.kept);
-        let packed = Packed {
-            bytes: self.bytes.into_boxed_slice(),
-            kept: self.kept.into_boxed_slice(),
-            slots,
-        };
-        (packed.len() > 0).then(|| Arc::new(packed))
+        let words = self.kept.last()?.old + 1;
+        // About eight records a stretch: its entry and their places are two cache lines.
+        let stretches = (self.kept.len() / 8).max(1);
+        let stretch = (words as usize)
+            .div_ceil(stretches)
+            .next_power_of_two()
+            .ilog2();
+        let begins = (0..=(words - 1) >> stretch).map(|index| index << stretch);
+        let first_of = begins.map(|begin| {
+            let index = self.kept.partition_point(|kept| kept.old < begin);
+            u32::try_from(index).expect("not more records than words")
+        });
+        let first_of = first_of.collect();
+        let (bytes, kept) = (self.bytes.into_boxed_slice(), self.kept.into_boxed_slice());
+        Some(Arc::new(Packed {
+            bytes,
+            kept,
+            first_of,
+            stretch,
+        }))
     }
 }
 
@@ -175,38 +160,40 @@ mod tests {
     /// A position taken before a rewrite finds the same record after it, and a dropped one finds
     /// nothing.
     #[test]
-    fn kept_records_keep_their_slots_and_dropped_ones_are_absent() {
-        let mut packer = Packer::new(0);
-        let kept = [3u32, 63, 64, 65, 200];
-        for slot in kept {
-            packer.push(slot, &slot.to_le_bytes());
+    fn kept_records_are_found_where_they_lay_and_dropped_ones_are_absent() {
+        let every_third: Vec<u32> = (0..300).map(|index| index * 3).collect();
+        for kept in [&[3u32, 63, 64, 65, 2000][..], &[0], &every_third] {
+            let mut packer = Packer::new(0);
+            for word in kept {
+                packer.push(*word, &u64::from(*word).to_le_bytes());
+            }
+            let packed = packer.finish().unwrap();
+            for word in 0..2100u32 {
+                let expected = kept.contains(&word).then(|| u64::from(word).to_le_bytes());
+                assert_eq!(
+                    packed.record(word),
+                    expected.as_ref().map(|bytes| &bytes[..])
+                );
+                let next = kept.iter().copied().find(|kept| *kept >= word);
+                assert_eq!(packed.next_from(word).map(|(found, _)| found), next);
+            }
         }
-        let packed = packer.finish().unwrap();
-        for slot in 0..300u32 {
-            let expected = kept.contains(&slot).then(|| slot.to_le_bytes());
-            assert_eq!(
-                packed.record(slot),
-                expected.as_ref().map(|bytes| &bytes[..])
-            );
-        }
-        assert_eq!(packed.index_from(64), 2);
-        assert_eq!(packed.slot(4), Some(200));
         assert!(Packer::new(0).finish().is_none());
     }
 
-    /// The sweep walks members in ascending order across word borders.
+    /// The sweep walks members in ascending order across the borders of the bit words.
     #[test]
-    fn slots_are_found_in_order() {
-        let mut slots = Slots::default();
-        for slot in [0, 1, 63, 64, 500] {
-            assert!(slots.insert(slot));
-            assert!(!slots.insert(slot));
+    fn members_are_found_in_order() {
+        let mut set = WordSet::default();
+        for word in [0, 1, 63, 64, 500] {
+            assert!(set.insert(word));
+            assert!(!set.insert(word));
         }
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(slot) = slots.next(from) {
-            found.push(slot);
-            from = slot + 1;
+        while let Some(word) = set.next(from) {
+            found.push(word);
+            from = word + 1;
         }
         assert_eq!(found, [0, 1, 63, 64, 500]);
     }

@@ -2,7 +2,8 @@ use super::Position;
 use crate::mvcc::Record;
 use crate::types::{LeaseId, Revision};
 
-/// What precedes key and value of a record in the log. All numbers little-endian.
+/// What precedes key and value of a record in the log, all numbers little-endian, behind the lengths
+/// of the two (`u32` each).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) main: i64,
@@ -47,31 +48,32 @@ impl Head {
     pub(crate) fn encode(&self, key_len: usize, value_len: usize) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];
         let chain = &self.chain;
+        let key_len = u32::try_from(key_len).expect("a request is shorter than 4 GiB");
+        let value_len = u32::try_from(value_len).expect("a request is shorter than 4 GiB");
+        out[..4].copy_from_slice(&key_len.to_le_bytes());
+        out[4..8].copy_from_slice(&value_len.to_le_bytes());
+        let (prev, jump) = (chain.prev, chain.jump);
         let longs = [
             self.main,
             self.create,
             self.version,
             self.lease,
-            chain.prev.main,
-            chain.jump.main,
+            prev.main,
+            jump.main,
         ];
-        for (to, from) in out.chunks_exact_mut(8).zip(longs) {
+        for (to, from) in out[8..].chunks_exact_mut(8).zip(longs) {
             to.copy_from_slice(&from.to_le_bytes());
         }
-        let key_len = u32::try_from(key_len).expect("a request is shorter than 4 GiB");
-        let value_len = u32::try_from(value_len).expect("a request is shorter than 4 GiB");
-        let (prev, jump) = (chain.prev.at, chain.jump.at);
+        let (prev, jump) = (prev.at, jump.at);
         let words = [
             prev.segment,
-            prev.slot,
+            prev.word,
             jump.segment,
-            jump.slot,
+            jump.word,
             self.sub,
             chain.ordinal,
-            key_len,
-            value_len,
         ];
-        for (to, from) in out[48..].chunks_exact_mut(4).zip(words) {
+        for (to, from) in out[56..].chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&from.to_le_bytes());
         }
         out
@@ -98,23 +100,23 @@ impl<'a> Stored<'a> {
     }
 
     pub(crate) fn main(self) -> i64 {
-        self.long(0)
-    }
-
-    pub(crate) fn sub(self) -> u32 {
-        self.word(64)
-    }
-
-    pub(crate) fn create(self) -> i64 {
         self.long(8)
     }
 
-    pub(crate) fn version(self) -> i64 {
+    pub(crate) fn sub(self) -> u32 {
+        self.word(72)
+    }
+
+    pub(crate) fn create(self) -> i64 {
         self.long(16)
     }
 
-    pub(crate) fn lease(self) -> i64 {
+    pub(crate) fn version(self) -> i64 {
         self.long(24)
+    }
+
+    pub(crate) fn lease(self) -> i64 {
+        self.long(32)
     }
 
     pub(crate) fn is_tombstone(self) -> bool {
@@ -123,7 +125,7 @@ impl<'a> Stored<'a> {
 
     pub(crate) fn chain(self) -> Chain {
         Chain {
-            ordinal: self.word(68),
+            ordinal: self.word(76),
             prev: self.prev(),
             jump: self.jump(),
         }
@@ -131,38 +133,39 @@ impl<'a> Stored<'a> {
 
     pub(crate) fn prev(self) -> Older {
         Older {
-            main: self.long(32),
+            main: self.long(40),
             at: Position {
-                segment: self.word(48),
-                slot: self.word(52),
+                segment: self.word(56),
+                word: self.word(60),
             },
         }
     }
 
     pub(crate) fn jump(self) -> Older {
         Older {
-            main: self.long(40),
+            main: self.long(48),
             at: Position {
-                segment: self.word(56),
-                slot: self.word(60),
+                segment: self.word(64),
+                word: self.word(68),
             },
         }
     }
 
     pub(crate) fn key(self) -> &'a [u8] {
-        &self.bytes[HEAD_BYTES..][..self.word(72) as usize]
+        &self.bytes[HEAD_BYTES..][..self.word(0) as usize]
     }
 
     pub(crate) fn value(self) -> &'a [u8] {
-        let value_at = HEAD_BYTES + self.word(72) as usize;
-        &self.bytes[value_at..][..self.word(76) as usize]
+        let value_at = HEAD_BYTES + self.word(0) as usize;
+        &self.bytes[value_at..][..self.word(4) as usize]
     }
 
-    /// The record as it lies in the log.
+    /// The record as it lies in the log, padding included.
     pub(crate) fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
+    /// As long as it lies in the log, padding included.
     pub(crate) fn len(self) -> usize {
         self.bytes.len()
     }
@@ -180,7 +183,20 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Six `i64`, then eight `u32`.
+/// The length of a record that begins with these bytes, without padding.
+pub(crate) fn record_len(begin: [u8; 8]) -> usize {
+    let [k0, k1, k2, k3, v0, v1, v2, v3] = begin;
+    let key_len = u32::from_le_bytes([k0, k1, k2, k3]) as usize;
+    let value_len = u32::from_le_bytes([v0, v1, v2, v3]) as usize;
+    HEAD_BYTES + key_len + value_len
+}
+
+/// How many 8-byte words `bytes` take.
+pub(crate) fn words_of(bytes: usize) -> usize {
+    bytes.div_ceil(8)
+}
+
+/// Two lengths, six `i64`, then six `u32`.
 pub(crate) const HEAD_BYTES: usize = 80;
 
 #[cfg(test)]
@@ -202,14 +218,14 @@ mod tests {
                     main: 5,
                     at: Position {
                         segment: 1,
-                        slot: u32::MAX,
+                        word: u32::MAX,
                     },
                 },
                 jump: Older {
                     main: 4,
                     at: Position {
                         segment: u32::MAX,
-                        slot: 2,
+                        word: 2,
                     },
                 },
             },

@@ -1,85 +1,76 @@
 //! One fixed buffer that grows at its end while others read what is already there.
 //!
-//! Layout: records from the front, each on an 8-byte boundary; the slot table from the back, one
-//! `u64` a record: offset / 8 in the high half, length in the low half. `published` counts the
-//! slots that readers may touch.
+//! Layout: record after record, each on an 8-byte boundary and named by the word at which it
+//! begins. `published` counts the words that readers may touch; they never change again.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The shared half: whoever holds it reads the published records, which never change again.
+use super::record::{record_len, words_of};
+
+/// The shared half: whoever holds it reads the published records.
 pub(crate) struct Segment {
     /// Owned; from `Box<[u64]>`, freed in `drop`.
     words: NonNull<[u64]>,
-    /// Slots below it are written for ever; the one `Appender` of this segment writes only beyond
-    /// them.
+    /// Words below it are written for ever; the one `Appender` writes only beyond them.
     published: AtomicU32,
 }
 
 /// The only writer of its segment: not `Clone`, made together with the segment.
 pub(crate) struct Appender {
     segment: Arc<Segment>,
-    /// Bytes taken from the front, a multiple of 8; front and slot table never meet.
-    used: usize,
-    slots: u32,
+    /// Equals the segment's `published`.
+    used: u32,
 }
 
-// SAFETY: published words are immutable, unpublished ones are touched by the one `Appender` only.
+// SAFETY: published words are immutable, the others are touched by the one `Appender` only.
 unsafe impl Send for Segment {}
 // SAFETY: as for `Send`; the count is atomic.
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    /// How many records can be read. Pairs with the store in `Appender::append`.
-    pub(crate) fn slots(&self) -> u32 {
-        self.published.load(Ordering::Acquire)
-    }
-
-    /// The record in `slot`, if it is published.
-    pub(crate) fn record(&self, slot: u32) -> Option<&[u8]> {
-        if slot >= self.slots() {
+    /// The record that begins at `word`, padding included; `None` if nothing published lies there.
+    /// A word at which no record begins gives bytes without meaning, or nothing.
+    pub(crate) fn record(&self, word: u32) -> Option<&[u8]> {
+        // Pairs with the store in `Appender::append`.
+        let published = self.published.load(Ordering::Acquire);
+        if word >= published {
             return None;
         }
-        let entry_at = self.words.len() - 1 - slot as usize;
-        let first = self.words.cast::<u64>();
-        // SAFETY: `slot` is published, so its entry lies inside the buffer; `append` wrote it
-        // before publishing.
-        let entry_ptr = unsafe { first.add(entry_at) };
-        // SAFETY: inside the buffer and initialised (see above); nobody writes a published entry.
-        let entry = unsafe { entry_ptr.read() };
-        // SAFETY: `append` checked that the record's words lie inside the buffer.
-        let start = unsafe { first.add((entry >> 32) as usize) };
-        let len = (entry & u64::from(u32::MAX)) as usize;
-        // SAFETY: these bytes were written before publishing and never change; they live as long as
-        // `self`.
-        Some(unsafe { std::slice::from_raw_parts(start.cast::<u8>().as_ptr(), len) })
+        // SAFETY: `word` is below `published`, which is not beyond the buffer.
+        let start = unsafe { self.words.cast::<u64>().add(word as usize) };
+        // SAFETY: inside the buffer, and from `vec![0; _]`, so initialised; published, so not
+        // written any more.
+        let lens = unsafe { start.read() };
+        let words = words_of(record_len(lens.to_le_bytes()));
+        if words > (published - word) as usize {
+            return None;
+        }
+        // SAFETY: all these words are published (just checked): initialised, never written again,
+        // and alive as long as `self`.
+        Some(unsafe { std::slice::from_raw_parts(start.cast::<u8>().as_ptr(), words * 8) })
     }
 }
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `Box::into_raw` in `Appender::new` and is freed only here.
+        // SAFETY: the pointer came from a box in `Appender::new` and is freed only here.
         drop(unsafe { Box::from_raw(self.words.as_ptr()) });
     }
 }
 
 impl Appender {
-    /// A fresh segment that can hold at least one record of `record_bytes`, and as a rule `bytes`
-    /// in all. The memory is zero pages of the system until it is written.
+    /// A fresh segment of `bytes`, or of as many as one record of `record_bytes` needs.
+    /// The memory is zero pages of the system until it is written.
     pub(crate) fn new(bytes: usize, record_bytes: usize) -> Self {
-        let words = bytes.max(record_bytes + 16).div_ceil(8);
-        let boxed = vec![0u64; words].into_boxed_slice();
+        let boxed = vec![0u64; words_of(bytes.max(record_bytes))].into_boxed_slice();
         let words = NonNull::from(Box::leak(boxed));
         let segment = Arc::new(Segment {
             words,
             published: AtomicU32::new(0),
         });
-        Self {
-            segment,
-            used: 0,
-            slots: 0,
-        }
+        Self { segment, used: 0 }
     }
 
     /// The readers' half.
@@ -88,99 +79,115 @@ impl Appender {
     }
 
     /// Bytes of records so far, padding included.
-    pub(crate) fn used(&self) -> usize {
-        self.used
+    pub(crate) fn used(&self) -> u64 {
+        u64::from(self.used) * 8
     }
 
-    /// Adds one record made of `parts` in order and returns its slot, or `None` when there is no
-    /// room for it.
+    /// Adds one record made of `parts` in order, and returns the word at which it begins, or `None`
+    /// when there is no room for it.
     pub(crate) fn append(&mut self, parts: [&[u8]; 3]) -> Option<u32> {
-        let words = self.segment.words.len();
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let used_after = self.used + len.next_multiple_of(8);
-        let table = 8 * (self.slots as usize + 1);
-        if used_after + table > words * 8 {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let begin = self.used;
+        let end = begin as usize + words_of(len);
+        if end > self.segment.words.len() {
             return None;
         }
-        let len32 = u32::try_from(len).expect("a request is shorter than 4 GiB");
         let first = self.segment.words.cast::<u64>();
-        // SAFETY: `used` is within the buffer (checked above for this record).
-        let mut to = unsafe { first.cast::<u8>().add(self.used) };
+        // SAFETY: `begin` is at most `end`, which is inside the buffer or just behind it.
+        let mut to = unsafe { first.add(begin as usize) }.cast::<u8>();
         for part in parts {
             let from = NonNull::from(part).cast::<u8>();
-            // SAFETY: the range ends before the slot table; these bytes are not published and this
-            // is their only writer.
+            // SAFETY: the bytes lie below `end` and are not published; this is their only writer.
             unsafe { to.copy_from_nonoverlapping(from, part.len()) };
-            // SAFETY: still inside the buffer: all parts together were checked above.
+            // SAFETY: still at or below `end`: all parts together were measured above.
             to = unsafe { to.add(part.len()) };
         }
-        // SAFETY: the entry of slot `slots` lies above the records (checked above).
-        let entry = unsafe { first.add(words - 1 - self.slots as usize) };
-        // SAFETY: as above; the slot is not published, so nobody reads it now.
-        unsafe { entry.write(((self.used as u64 / 8) << 32) | u64::from(len32)) };
-        let slot = self.slots;
-        self.slots += 1;
-        self.used = used_after;
-        // Pairs with the load in `Segment::slots`: whoever sees the count sees the bytes.
-        self.segment.published.store(self.slots, Ordering::Release);
-        Some(slot)
+        self.used = u32::try_from(end).expect("a record has less than 32 GiB");
+        // Pairs with the load in `Segment::record`: whoever sees the count sees the bytes.
+        self.segment.published.store(self.used, Ordering::Release);
+        Some(begin)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mvcc::revlog::record::HEAD_BYTES;
 
-    /// A full segment refuses instead of letting records and slot table meet.
+    /// A head that says how long key and value are, and nothing else.
+    fn head(key: &[u8], value: &[u8]) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&u32::try_from(key.len()).unwrap().to_le_bytes());
+        head[4..8].copy_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+        head
+    }
+
+    fn append(appender: &mut Appender, key: &[u8], value: &[u8]) -> Option<u32> {
+        appender.append([&head(key, value), key, value])
+    }
+
+    /// A full segment refuses; the last record may end where the buffer does.
     #[test]
-    fn append_refuses_when_records_would_reach_the_slot_table() {
-        let mut appender = Appender::new(64, 0);
-        assert_eq!(appender.append([b"abcdefgh", b"12345678", b""]), Some(0));
-        assert_eq!(appender.append([b"x", b"", b"yz"]), Some(1));
-        assert_eq!(appender.append([b"0123456789abcdefg", b"", b""]), None);
-        assert_eq!(appender.append([b"0123456789abcdef", b"", b""]), Some(2));
-        assert_eq!(appender.append([b"", b"", b""]), None);
+    fn append_refuses_what_does_not_fit() {
+        let mut appender = Appender::new(2 * HEAD_BYTES + 24, 0);
+        assert_eq!(append(&mut appender, b"abcdefgh", b"12345678"), Some(0));
+        assert_eq!(append(&mut appender, b"abcdefgh", b"1"), None);
+        let second = append(&mut appender, b"abc", b"12345").unwrap();
+        assert_eq!(append(&mut appender, b"", b""), None);
         let segment = Arc::clone(appender.segment());
         drop(appender);
-        assert_eq!(segment.record(0), Some(&b"abcdefgh12345678"[..]));
-        assert_eq!(segment.record(1), Some(&b"xyz"[..]));
-        assert_eq!(segment.record(2), Some(&b"0123456789abcdef"[..]));
-        assert_eq!(segment.record(3), None);
+        assert_eq!(
+            &segment.record(0).unwrap()[HEAD_BYTES..],
+            b"abcdefgh12345678"
+        );
+        assert_eq!(&segment.record(second).unwrap()[HEAD_BYTES..], b"abc12345");
+        assert_eq!(segment.record(second + 11), None);
+    }
+
+    /// A word at which no record begins is harmless: it never leads outside the published words.
+    #[test]
+    fn any_word_can_be_asked_for() {
+        let mut appender = Appender::new(1 << 12, 0);
+        while append(&mut appender, &[0xff; 9], &[0xff; 30]).is_some() {}
+        for word in 0..1 << 9 {
+            let found = appender.segment().record(word).map_or(0, <[u8]>::len);
+            assert!(word as usize * 8 + found <= 1 << 12);
+        }
     }
 
     /// A record larger than a segment gets its room.
     #[test]
     fn a_segment_is_made_large_enough_for_its_first_record() {
         let large = vec![7u8; 1000];
-        let mut appender = Appender::new(64, large.len());
-        assert_eq!(appender.append([&large, b"", b""]), Some(0));
-        assert_eq!(appender.segment().record(0), Some(&large[..]));
+        let mut appender = Appender::new(64, HEAD_BYTES + large.len());
+        assert_eq!(append(&mut appender, b"", &large), Some(0));
+        assert_eq!(
+            &appender.segment().record(0).unwrap()[HEAD_BYTES..],
+            &large[..]
+        );
     }
 
     /// Readers see whole records of a prefix only, while the writer goes on.
     #[test]
     fn readers_see_a_growing_prefix_of_whole_records() {
-        let records: u32 = if cfg!(miri) { 50 } else { 20_000 };
-        let mut appender = Appender::new(records as usize * 32, 0);
+        let records: u64 = if cfg!(miri) { 50 } else { 20_000 };
+        let mut appender = Appender::new(records as usize * (HEAD_BYTES + 24), 0);
         let segment = Arc::clone(appender.segment());
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut seen = 0;
+                let (mut seen, mut word) = (0u64, 0);
                 while seen < records {
-                    let now = segment.slots();
-                    for slot in seen..now {
-                        assert_eq!(
-                            segment.record(slot),
-                            Some(&slot.to_le_bytes().repeat(3)[..])
-                        );
+                    while let Some(record) = segment.record(word) {
+                        assert_eq!(record[HEAD_BYTES..], *seen.to_le_bytes().repeat(3));
+                        seen += 1;
+                        word += u32::try_from(words_of(record.len())).unwrap();
                     }
-                    seen = now;
                     std::hint::spin_loop();
                 }
             });
-            for slot in 0..records {
-                let bytes = slot.to_le_bytes();
-                assert_eq!(appender.append([&bytes, &bytes, &bytes]), Some(slot));
+            for record in 0..records {
+                let bytes = record.to_le_bytes();
+                assert!(append(&mut appender, &bytes, &bytes.repeat(2)).is_some());
             }
         });
     }

@@ -76,8 +76,8 @@ impl Inner {
 
     /// The child that holds `key` if any does.
     pub(super) fn child_for(&self, key: &[u8]) -> usize {
-        let (index, is_equal) = search(&self.heads[1..self.len], self.prefix(), key, |index| {
-            self.separator(index + 1)
+        let (index, is_equal) = search(&self.heads[1..self.len], &self.keys, key, |index| {
+            self.separators[index + 1]
         });
         index + usize::from(is_equal)
     }
@@ -100,7 +100,7 @@ impl Inner {
         assert!(index <= self.len);
         assert!(self.len < INNER_CHILDREN_MAX);
         self.rebuild_if_sparse();
-        let prefix = self.keys.prefix as usize;
+        let prefix = self.keys.prefix();
         let shared = if self.len == 1 {
             separator.len()
         } else {
@@ -215,7 +215,7 @@ impl Inner {
         if self.len < 2 {
             &[]
         } else {
-            &self.separator(1)[..self.keys.prefix as usize]
+            &self.separator(1)[..self.keys.prefix()]
         }
     }
 
@@ -229,7 +229,7 @@ impl Inner {
     }
 
     fn set_prefix(&mut self, prefix: usize) {
-        self.keys.prefix = u32::try_from(prefix).expect("not longer than a key");
+        self.keys.set_prefix(self.separators[1], prefix);
         for index in 1..self.len {
             self.heads[index] = head(&self.keys.get(self.separators[index])[prefix..]);
         }

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The bytes of one node's keys. Shared by all copies of the node until one of them adds a key, so
@@ -9,8 +10,10 @@ pub(super) struct Keys {
     used: u32,
     /// The part of `used` that no key needs any more.
     dead: u32,
-    /// All keys of the node share their first `prefix` bytes; heads are taken behind it.
-    pub(super) prefix: u32,
+    /// All keys of the node share their first `prefix` bytes; heads are taken behind them.
+    prefix: u32,
+    /// The first of these bytes, so that a search seldom has to follow `bytes`.
+    prefix_begin: [u8; PREFIX_BEGIN],
 }
 
 /// Where a key lies in its node's `Keys`.
@@ -27,11 +30,25 @@ impl Keys {
             used: 0,
             dead: 0,
             prefix: 0,
+            prefix_begin: [0; PREFIX_BEGIN],
         }
     }
 
     pub(super) fn get(&self, span: Span) -> &[u8] {
         &self.bytes[span.at as usize..][..span.len as usize]
+    }
+
+    /// How many leading bytes all keys share.
+    pub(super) fn prefix(&self) -> usize {
+        self.prefix as usize
+    }
+
+    /// All keys share the first `len` bytes of `key`, which is one of them.
+    pub(super) fn set_prefix(&mut self, key: Span, len: usize) {
+        self.prefix = u32::try_from(len).expect("not longer than a key");
+        let begin = len.min(PREFIX_BEGIN);
+        let key = &self.bytes[key.at as usize..][..begin];
+        self.prefix_begin[..begin].copy_from_slice(key);
     }
 
     /// Bytes of the keys in use.
@@ -102,19 +119,30 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Searches sorted keys: the first index whose key is not below `key`, and whether it is equal to
-/// it. `heads` are taken behind `prefix`, which all keys share; `key_of` gives whole keys.
-pub(super) fn search<'k>(
+/// Searches sorted keys: the first index whose key is not below `key`, and whether it is equal to it.
+/// `heads` are taken behind the prefix that all keys share; `span_of` says where a key lies.
+pub(super) fn search(
     heads: &[u64],
-    prefix: &[u8],
+    keys: &Keys,
     key: &[u8],
-    key_of: impl Fn(usize) -> &'k [u8],
+    span_of: impl Fn(usize) -> Span,
 ) -> (usize, bool) {
-    let Some(rest) = key.strip_prefix(prefix) else {
-        return (if key < prefix { 0 } else { heads.len() }, false);
-    };
+    if heads.is_empty() {
+        return (0, false);
+    }
+    let prefix = keys.prefix as usize;
+    let begin = prefix.min(PREFIX_BEGIN);
+    let has_prefix = key.len() >= prefix
+        && key[..begin] == keys.prefix_begin[..begin]
+        && (prefix == begin || key[begin..prefix] == keys.get(span_of(0))[begin..prefix]);
+    if !has_prefix {
+        let is_before = key < &keys.get(span_of(0))[..prefix];
+        return (if is_before { 0 } else { heads.len() }, false);
+    }
+    let rest = &key[prefix..];
     let wanted = head(rest);
-    let mut low = heads.partition_point(|head| *head < wanted);
+    // Not a binary search: these loads do not wait for each other.
+    let mut low = heads.iter().map(|head| usize::from(*head < wanted)).sum();
     let mut high = low
         + heads[low..]
             .iter()
@@ -122,14 +150,28 @@ pub(super) fn search<'k>(
             .count();
     while low < high {
         let middle = low + (high - low) / 2;
-        match key_of(middle)[prefix.len()..].cmp(rest) {
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Equal => return (middle, true),
-            std::cmp::Ordering::Greater => high = middle,
+        let span = span_of(middle);
+        let other_len = span.len as usize - prefix;
+        let order = if rest.len() <= HEAD && other_len <= HEAD {
+            // Equal heads say everything but how many zeros are padding.
+            other_len.cmp(&rest.len())
+        } else {
+            keys.get(span)[prefix..].cmp(rest)
+        };
+        match order {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return (middle, true),
+            Ordering::Greater => high = middle,
         }
     }
     (low, false)
 }
+
+/// Bytes of a head.
+const HEAD: usize = 8;
+
+/// Bytes of the prefix that a node holds itself: with them its first cache lines decide most searches.
+const PREFIX_BEGIN: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -158,17 +200,24 @@ mod tests {
     #[test]
     fn search_tells_keys_with_equal_heads_apart() {
         let keys: [&[u8]; 6] = [b"p", b"p\0", b"p\0\0", b"p12345678a", b"p12345678b", b"q"];
-        for prefix in [0, 0] {
-            let heads: Vec<u64> = keys.iter().map(|key| head(&key[prefix..])).collect();
-            for (index, key) in keys.iter().enumerate() {
-                assert_eq!(
-                    search(&heads, &key[..prefix], key, |i| keys[i]),
-                    (index, true)
-                );
+        let mut node = Keys::new();
+        let spans: Vec<Span> = keys.iter().map(|key| node.add(key)).collect();
+        for prefix in [0, 1] {
+            let count = keys.len() - prefix;
+            node.set_prefix(spans[0], prefix);
+            let heads: Vec<u64> = keys[..count]
+                .iter()
+                .map(|key| head(&key[prefix..]))
+                .collect();
+            let find = |key: &[u8]| search(&heads, &node, key, |i| spans[i]);
+            for (index, key) in keys[..count].iter().enumerate() {
+                assert_eq!(find(key), (index, true));
             }
-            assert_eq!(search(&heads, b"", b"p\0a", |i| keys[i]), (3, false));
-            assert_eq!(search(&heads, b"", b"z", |i| keys[i]), (6, false));
-            assert_eq!(search(&heads, b"", b"", |i| keys[i]), (0, false));
+            assert_eq!(find(b"p\0a"), (3, false));
+            assert_eq!(find(b"z"), (count, false));
+            assert_eq!(find(b"p12345678ab"), (4, false));
+            assert_eq!(find(b"a"), (0, false));
+            assert_eq!(find(b""), (0, false));
         }
     }
 }

@@ -77,8 +77,8 @@ impl Leaf {
 
     /// The first index whose key is not below `key`, and whether it is equal to it.
     pub(super) fn search(&self, key: &[u8]) -> (usize, bool) {
-        search(&self.heads[..self.len], self.prefix(), key, |index| {
-            self.key(index)
+        search(&self.heads[..self.len], &self.keys, key, |index| {
+            self.slots[index].key
         })
     }
 
@@ -96,7 +96,7 @@ impl Leaf {
             self.keys
                 .rebuild(self.slots[..self.len].iter_mut().map(|slot| &mut slot.key));
         }
-        let prefix = self.keys.prefix as usize;
+        let prefix = self.keys.prefix();
         let shared = if self.len == 0 {
             key.len()
         } else {
@@ -175,7 +175,7 @@ impl Leaf {
 
     fn prefix(&self) -> &[u8] {
         match self.slots[..self.len].first() {
-            Some(slot) => &self.keys.get(slot.key)[..self.keys.prefix as usize],
+            Some(slot) => &self.keys.get(slot.key)[..self.keys.prefix()],
             None => &[],
         }
     }
@@ -187,7 +187,7 @@ impl Leaf {
     }
 
     fn set_prefix(&mut self, prefix: usize) {
-        self.keys.prefix = u32::try_from(prefix).expect("not longer than a key");
+        self.keys.set_prefix(self.slots[0].key, prefix);
         for index in 0..self.len {
             self.heads[index] = head(&self.keys.get(self.slots[index].key)[prefix..]);
         }
