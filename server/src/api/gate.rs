@@ -7,15 +7,15 @@ use basalt_engine::replica::Published;
 
 use super::errors::Error;
 
-/// The methods that are served.
+/// The methods that are served, in the order of how often they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "etcd's names")]
 pub(super) enum Rpc {
     Range,
-    RangeStream,
     Put,
-    DeleteRange,
     Txn,
+    DeleteRange,
+    RangeStream,
     Compact,
     LeaseRevoke,
     LeaseTimeToLive,
@@ -33,29 +33,6 @@ pub(super) enum Rpc {
     HealthList,
 }
 
-const SERVED: [(&str, Rpc); 20] = [
-    (kv::RANGE, Rpc::Range),
-    (kv::PUT, Rpc::Put),
-    (kv::TXN, Rpc::Txn),
-    (kv::DELETE_RANGE, Rpc::DeleteRange),
-    (kv::RANGE_STREAM, Rpc::RangeStream),
-    (kv::COMPACT, Rpc::Compact),
-    (lease::LEASE_REVOKE, Rpc::LeaseRevoke),
-    (lease::LEASE_TIME_TO_LIVE, Rpc::LeaseTimeToLive),
-    (lease::LEASE_LEASES, Rpc::LeaseLeases),
-    (cluster::MEMBER_LIST, Rpc::MemberList),
-    (maintenance::ALARM, Rpc::Alarm),
-    (maintenance::STATUS, Rpc::Status),
-    (maintenance::DEFRAGMENT, Rpc::Defragment),
-    (maintenance::HASH, Rpc::Hash),
-    (maintenance::HASH_KV, Rpc::HashKv),
-    (maintenance::MOVE_LEADER, Rpc::MoveLeader),
-    (maintenance::DOWNGRADE, Rpc::Downgrade),
-    (health::CHECK, Rpc::HealthCheck),
-    (health::WATCH, Rpc::HealthWatch),
-    (health::LIST, Rpc::HealthList),
-];
-
 const SERVICES: [&str; 5] = [
     kv::SERVICE,
     lease::SERVICE,
@@ -65,11 +42,60 @@ const SERVICES: [&str; 5] = [
 ];
 
 impl Rpc {
+    pub(super) const ALL: [Rpc; 20] = [
+        Rpc::Range,
+        Rpc::Put,
+        Rpc::Txn,
+        Rpc::DeleteRange,
+        Rpc::RangeStream,
+        Rpc::Compact,
+        Rpc::LeaseRevoke,
+        Rpc::LeaseTimeToLive,
+        Rpc::LeaseLeases,
+        Rpc::MemberList,
+        Rpc::Alarm,
+        Rpc::Status,
+        Rpc::Defragment,
+        Rpc::Hash,
+        Rpc::HashKv,
+        Rpc::MoveLeader,
+        Rpc::Downgrade,
+        Rpc::HealthCheck,
+        Rpc::HealthWatch,
+        Rpc::HealthList,
+    ];
+
     #[inline]
     pub(super) fn of(path: &[u8]) -> Option<Rpc> {
-        // Ordered by how often each is called; comparing lengths settles most.
-        let found = SERVED.iter().find(|(served, _)| served.as_bytes() == path);
-        found.map(|(_, rpc)| *rpc)
+        // Comparing lengths settles most.
+        let mut all = Rpc::ALL.into_iter();
+        all.find(|rpc| rpc.path().as_bytes() == path)
+    }
+
+    /// Its `:path`.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Rpc::Range => kv::RANGE,
+            Rpc::Put => kv::PUT,
+            Rpc::Txn => kv::TXN,
+            Rpc::DeleteRange => kv::DELETE_RANGE,
+            Rpc::RangeStream => kv::RANGE_STREAM,
+            Rpc::Compact => kv::COMPACT,
+            Rpc::LeaseRevoke => lease::LEASE_REVOKE,
+            Rpc::LeaseTimeToLive => lease::LEASE_TIME_TO_LIVE,
+            Rpc::LeaseLeases => lease::LEASE_LEASES,
+            Rpc::MemberList => cluster::MEMBER_LIST,
+            Rpc::Alarm => maintenance::ALARM,
+            Rpc::Status => maintenance::STATUS,
+            Rpc::Defragment => maintenance::DEFRAGMENT,
+            Rpc::Hash => maintenance::HASH,
+            Rpc::HashKv => maintenance::HASH_KV,
+            Rpc::MoveLeader => maintenance::MOVE_LEADER,
+            Rpc::Downgrade => maintenance::DOWNGRADE,
+            Rpc::HealthCheck => health::CHECK,
+            Rpc::HealthWatch => health::WATCH,
+            Rpc::HealthList => health::LIST,
+        }
     }
 
     /// What a learner answers, as it may lag behind.
@@ -169,9 +195,10 @@ mod tests {
 
     #[test]
     fn every_served_method_is_found_by_its_path() {
-        for (path, rpc) in SERVED {
-            assert_eq!(Rpc::of(path.as_bytes()), Some(rpc));
-            assert_eq!(method(path.as_bytes()), Method::OneRequest);
+        for rpc in Rpc::ALL {
+            let path = rpc.path().as_bytes();
+            assert_eq!(Rpc::of(path), Some(rpc));
+            assert_eq!(method(path), Method::OneRequest);
         }
     }
 }

@@ -5,13 +5,13 @@ use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::grpc_health_v1::health_check_response::ServingStatus;
 use basalt_pb::hot::{begin_nested, end_nested, put_int_field, put_nested};
 
-use super::Api;
 use super::backend::Backend;
 use super::errors::Error;
 use super::fields;
 use super::gate::Rpc;
+use super::services::Services;
 
-impl<B: Backend> Api<B> {
+impl<B: Backend> Services<B> {
     pub(super) fn on_health_check(
         &mut self,
         calls: &mut impl Calls,

@@ -9,7 +9,9 @@ use basalt_net::grpc::{CallId, Calls};
 use basalt_pb::hot::{RangeRequest, TxnRequest};
 
 use super::errors::Error;
+use super::gate::Rpc;
 use super::limits::{HOLD_TIME_MAX, JOB_SLICES_PER_TURN, JOBS_MAX};
+use super::meter::Meter;
 use super::read_txn::{ReadTxn, Stop};
 use super::stream::StreamWork;
 
@@ -103,6 +105,7 @@ impl Jobs {
     pub(super) fn on_turn(
         &mut self,
         calls: &mut impl Calls,
+        meter: &Meter,
         reader: &Reader,
         now: Instant,
     ) -> Option<Instant> {
@@ -110,6 +113,8 @@ impl Jobs {
             let Some(mut job) = self.running.pop_front() else {
                 break;
             };
+            let rpc = job.work.rpc();
+            let calls = &mut meter.count(rpc, calls);
             match job.poll(calls, reader, now) {
                 Ok(Turn::Runs) => self.running.push_back(job),
                 Ok(Turn::Full) => self.paused.push(job),
@@ -136,6 +141,16 @@ impl Jobs {
     pub(super) fn on_cancel(&mut self, call: CallId) {
         self.paused.retain(|job| job.call != call);
         self.running.retain(|job| job.call != call);
+    }
+}
+
+impl JobWork {
+    fn rpc(&self) -> Rpc {
+        match self {
+            JobWork::Range(_) => Rpc::Range,
+            JobWork::Txn(_) => Rpc::Txn,
+            JobWork::Stream(_) => Rpc::RangeStream,
+        }
     }
 }
 

@@ -9,12 +9,12 @@ use basalt_pb::hot::{
     TxnRequest, canonical, put_int_field, write_header,
 };
 
-use super::Api;
 use super::backend::Backend;
 use super::errors::Error;
 use super::gate::Rpc;
 use super::jobs::JobWork;
 use super::read_txn::{ReadTxn, Stop};
+use super::services::Services;
 use super::stream::StreamWork;
 use super::txn;
 use super::waiting::Then;
@@ -73,7 +73,7 @@ pub(super) fn put_cost(request: &PutRequest<'_>) -> u64 {
 }
 
 /// `meta` is `None` for a call that was let in before and has waited.
-impl<B: Backend> Api<B> {
+impl<B: Backend> Services<B> {
     pub(super) fn on_put(
         &mut self,
         call: CallId,
@@ -83,10 +83,10 @@ impl<B: Backend> Api<B> {
         let request = PutRequest::read(message)?;
         self.admit(Rpc::Put, false, meta)?;
         if !self.has_room(put_cost(&request)) {
-            return self.refuse_for_space(call);
+            return self.refuse_for_space(call, Rpc::Put);
         }
         check_put(&request)?;
-        self.propose(call, PUT, message, Then::Answer)
+        self.propose(call, (Rpc::Put, PUT), message, Then::Answer)
     }
 
     pub(super) fn on_delete_range(
@@ -98,7 +98,12 @@ impl<B: Backend> Api<B> {
         let request = DeleteRangeRequest::read(message)?;
         self.admit(Rpc::DeleteRange, false, meta)?;
         check_delete_range(&request)?;
-        self.propose(call, DELETE_RANGE, message, Then::Answer)
+        self.propose(
+            call,
+            (Rpc::DeleteRange, DELETE_RANGE),
+            message,
+            Then::Answer,
+        )
     }
 
     pub(super) fn on_compact(
@@ -114,7 +119,7 @@ impl<B: Backend> Api<B> {
         } else {
             Then::Answer
         };
-        self.propose(call, COMPACTION, message, then)
+        self.propose(call, (Rpc::Compact, COMPACTION), message, then)
     }
 
     pub(super) fn on_range(
@@ -229,11 +234,11 @@ impl<B: Backend> Api<B> {
     ) -> Result<(), Error> {
         self.admit(Rpc::Txn, false, meta)?;
         if !self.has_room(txn::cost(txn)) {
-            return self.refuse_for_space(call);
+            return self.refuse_for_space(call, Rpc::Txn);
         }
         txn::check(txn, self.config.max_txn_ops)?;
         if !txn::is_read_only(txn) {
-            return self.propose(call, TXN, txn.as_bytes(), Then::Answer);
+            return self.propose(call, (Rpc::Txn, TXN), txn.as_bytes(), Then::Answer);
         }
         if !txn::is_serializable(txn) && !self.backend.published().read_gate().is_free() {
             return self.park(call, Rpc::Txn, txn.as_bytes());

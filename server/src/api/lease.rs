@@ -3,17 +3,17 @@
 use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::hot::{put_int_field, write_header};
 
-use super::Api;
 use super::backend::Backend;
 use super::errors::Error;
 use super::fields;
 use super::gate::Rpc;
+use super::services::Services;
 use super::waiting::Then;
 
 /// Number of `InternalRaftRequest`'s field.
 const LEASE_REVOKE: u32 = 9;
 
-impl<B: Backend> Api<B> {
+impl<B: Backend> Services<B> {
     pub(super) fn on_lease_revoke(
         &mut self,
         call: CallId,
@@ -24,7 +24,7 @@ impl<B: Backend> Api<B> {
         self.admit(Rpc::LeaseRevoke, false, meta)?;
         let mut body = Vec::with_capacity(11);
         put_int_field(&mut body, 1, id as i64);
-        self.propose(call, LEASE_REVOKE, &body, Then::Answer)
+        self.propose(call, (Rpc::LeaseRevoke, LEASE_REVOKE), &body, Then::Answer)
     }
 
     pub(super) fn on_lease_time_to_live(

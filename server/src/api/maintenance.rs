@@ -7,12 +7,12 @@ use basalt_pb::etcdserverpb as pb;
 use basalt_pb::hot::{put_bytes_field, put_int_field, put_uint_field, write_header};
 use prost::Message as _;
 
-use super::Api;
 use super::backend::{Backend, Step, Work};
 use super::errors::Error;
 use super::fields;
 use super::gate::Rpc;
 use super::limits::HASH_STEP_RECORDS;
+use super::services::Services;
 use super::waiting::Then;
 use crate::version;
 
@@ -22,7 +22,7 @@ pub(super) const ALARM: u32 = 10;
 /// The quota where the flag says 0.
 pub(super) const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 
-impl<B: Backend> Api<B> {
+impl<B: Backend> Services<B> {
     /// GET too goes through the log, as in etcd.
     pub(super) fn on_alarm(
         &mut self,
@@ -38,7 +38,7 @@ impl<B: Backend> Api<B> {
         }
         self.propose(
             call,
-            ALARM,
+            (Rpc::Alarm, ALARM),
             &alarm_body(action, member, alarm),
             Then::Answer,
         )
@@ -112,7 +112,7 @@ impl<B: Backend> Api<B> {
         let [revision] = fields::ints(message)?;
         self.admit(Rpc::HashKv, false, meta)?;
         let work = self.hash_work(revision as i64, true);
-        self.submit(call, work)
+        self.submit(call, Rpc::HashKv, work)
     }
 
     /// etcd hashes its file here, for its own tests; this is the hash of all records instead.
@@ -126,7 +126,7 @@ impl<B: Backend> Api<B> {
         let [] = fields::ints(message)?;
         self.admit(Rpc::Hash, false, meta)?;
         let work = self.hash_work(0, false);
-        self.submit(call, work)
+        self.submit(call, Rpc::Hash, work)
     }
 
     /// `of_revision`: the answer is HashKV's, which says what was hashed.

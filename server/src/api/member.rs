@@ -4,13 +4,13 @@ use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::hot::{begin_nested, end_nested, write_header};
 use prost::Message as _;
 
-use super::Api;
 use super::backend::Backend;
 use super::errors::Error;
 use super::fields;
 use super::gate::Rpc;
+use super::services::Services;
 
-impl<B: Backend> Api<B> {
+impl<B: Backend> Services<B> {
     pub(super) fn on_member_list(
         &mut self,
         calls: &mut impl Calls,

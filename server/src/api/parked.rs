@@ -63,7 +63,7 @@ impl Parked {
     pub(super) fn on_turn(
         &mut self,
         now: Instant,
-        mut expired: impl FnMut(CallId),
+        mut expired: impl FnMut(CallId, Rpc),
     ) -> Option<Instant> {
         let fresh = self.calls.iter_mut().rev();
         for parked in fresh.take_while(|parked| parked.deadline.is_none()) {
@@ -74,7 +74,7 @@ impl Parked {
                 return Some(deadline);
             }
             if let Some(parked) = self.pop() {
-                expired(parked.call);
+                expired(parked.call, parked.rpc);
             }
         }
         None

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use basalt_engine::mvcc::{Reader, SegmentId, Store, StoreConfig};
-use basalt_engine::replica::{ClusterView, Published, Refused, Status};
-use basalt_engine::types::{Index, LeaseId, RequestId, Term};
-use basalt_net::grpc::{Code, Flow, Status as Ended};
+use basalt_engine::replica::{ClusterView, Outcome, Published, Refused, Replies, Status};
+use basalt_engine::types::{Index, LeaseId, ReplyTo, RequestId, Term};
+use basalt_net::grpc::{Code, Flow, Metadata, Status as Ended};
 use basalt_pb::etcdserverpb as pb;
 use basalt_pb::paths::{cluster, health, kv, lease, maintenance};
 use pb::range_request::{SortOrder, SortTarget};
@@ -159,7 +159,7 @@ impl Bench {
             is_busy: false,
         };
         Bench {
-            api: Api::new(config, backend),
+            api: Api::new(config, Arc::default(), backend),
             calls: FakeCalls::default(),
             now: Instant::now(),
             next_stream: 1,
@@ -172,7 +172,7 @@ impl Bench {
 
     /// One revision for all.
     fn put_all<'a>(&mut self, records: impl IntoIterator<Item = (&'a str, &'a [u8])>) {
-        let store = &mut self.api.backend.store;
+        let store = &mut self.api.services.backend.store;
         let mut write = store.write();
         for (key, value) in records {
             write.put(key.as_bytes(), value, LeaseId(0));
@@ -226,7 +226,7 @@ impl Bench {
 
     /// The proposals so far, none of which is answered by this.
     fn proposed(&mut self) -> Vec<(ReplyTo, u32, Vec<u8>)> {
-        std::mem::take(&mut self.api.backend.proposed)
+        std::mem::take(&mut self.api.services.backend.proposed)
     }
 }
 

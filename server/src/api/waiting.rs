@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use basalt_net::grpc::CallId;
 
+use super::gate::Rpc;
 use super::limits::REQUEST_TIMEOUT;
 
 /// A queue and no map: answers come in the order of the log, so the front is nearly always the one.
@@ -15,12 +16,16 @@ pub(super) struct Waiting {
     fresh: usize,
 }
 
+/// One proposal or piece of work. It stays until its answer comes.
 #[derive(Debug)]
-struct Wait {
+pub(super) struct Wait {
     call: CallId,
-    then: Then,
-    /// `None`: fresh, told already, or without a deadline. The entry stays until its answer comes.
-    deadline: Option<Instant>,
+    pub(super) rpc: Rpc,
+    pub(super) then: Then,
+    /// The turn that took it up; `None` before.
+    pub(super) began: Option<Instant>,
+    /// Whether the client has heard that it took too long.
+    is_told: bool,
 }
 
 /// What to do with the answer.
@@ -28,50 +33,51 @@ struct Wait {
 pub(super) enum Then {
     /// Pass it on.
     Answer,
-    /// As `Answer`, without a deadline: a compaction that waits for its space.
+    /// As `Answer`, without a deadline: a compaction that waits for its space, or the worker's
+    /// work.
     AnswerLate,
     /// It is the alarm's; the call itself was refused for want of space.
     NoSpace,
 }
 
 impl Waiting {
-    pub(super) fn push(&mut self, call: CallId, then: Then) {
+    pub(super) fn push(&mut self, call: CallId, rpc: Rpc, then: Then) {
         self.queue.push_back(Wait {
             call,
+            rpc,
             then,
-            deadline: None,
+            began: None,
+            is_told: false,
         });
         self.fresh += 1;
     }
 
-    /// Gives what came in this turn its deadline. Requests do not carry the time, turns do.
+    /// Gives what came in this turn its time. Requests do not carry it, turns do.
     pub(super) fn stamp(&mut self, now: Instant) {
         let old = self.queue.len() - self.fresh;
         for wait in self.queue.range_mut(old..) {
-            if wait.then != Then::AnswerLate {
-                wait.deadline = Some(now + REQUEST_TIMEOUT);
-            }
+            wait.began = Some(now);
         }
         self.fresh = 0;
     }
 
     /// The answer for `call` is there. `None` if nothing of it is waiting.
-    pub(super) fn take(&mut self, call: CallId) -> Option<Then> {
+    pub(super) fn take(&mut self, call: CallId) -> Option<Wait> {
         assert!(self.fresh == 0);
         if self.queue.front().is_some_and(|wait| wait.call == call) {
-            return self.queue.pop_front().map(|wait| wait.then);
+            return self.queue.pop_front();
         }
         let at = self.queue.iter().position(|wait| wait.call == call)?;
-        self.queue.remove(at).map(|wait| wait.then)
+        self.queue.remove(at)
     }
 
     /// Tells of each call whose time is over, once.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(CallId)) {
+    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(CallId, Rpc)) {
         for wait in &mut self.queue {
-            match wait.deadline {
+            match wait.deadline() {
                 Some(deadline) if deadline <= now => {
-                    wait.deadline = None;
-                    expired(wait.call);
+                    wait.is_told = true;
+                    expired(wait.call, wait.rpc);
                 }
                 // Deadlines grow along the queue.
                 Some(_) => break,
@@ -82,7 +88,17 @@ impl Waiting {
 
     /// When [`Waiting::expire`] has something to tell at the earliest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.iter().find_map(|wait| wait.deadline)
+        self.queue.iter().find_map(Wait::deadline)
+    }
+}
+
+impl Wait {
+    /// When its client hears that it took too long, unless that has happened or never does.
+    fn deadline(&self) -> Option<Instant> {
+        let is_bounded = self.then != Then::AnswerLate && !self.is_told;
+        self.began
+            .filter(|_| is_bounded)
+            .map(|began| began + REQUEST_TIMEOUT)
     }
 }
 
@@ -104,24 +120,27 @@ mod tests {
     fn expired_proposals_are_told_once_and_leave_with_their_answer() {
         let start = Instant::now();
         let mut waiting = Waiting::default();
-        waiting.push(call(1), Then::Answer);
-        waiting.push(call(3), Then::AnswerLate);
+        waiting.push(call(1), Rpc::Put, Then::Answer);
+        waiting.push(call(3), Rpc::Put, Then::AnswerLate);
         waiting.stamp(start);
-        waiting.push(call(5), Then::NoSpace);
+        waiting.push(call(5), Rpc::Put, Then::NoSpace);
         waiting.stamp(start + Duration::from_secs(1));
         assert_eq!(waiting.next_deadline(), Some(start + REQUEST_TIMEOUT));
 
         let mut told = Vec::new();
-        waiting.expire(start + REQUEST_TIMEOUT, |call| told.push(call.stream));
-        waiting.expire(start + REQUEST_TIMEOUT, |call| told.push(call.stream));
+        waiting.expire(start + REQUEST_TIMEOUT, |call, _| told.push(call.stream));
+        waiting.expire(start + REQUEST_TIMEOUT, |call, _| told.push(call.stream));
         assert_eq!(told, [1]);
-        waiting.expire(start + REQUEST_TIMEOUT * 2, |call| told.push(call.stream));
+        waiting.expire(start + REQUEST_TIMEOUT * 2, |call, _| {
+            told.push(call.stream)
+        });
         assert_eq!(told, [1, 5]);
         assert_eq!(waiting.next_deadline(), None);
 
-        assert_eq!(waiting.take(call(5)), Some(Then::NoSpace));
-        assert_eq!(waiting.take(call(1)), Some(Then::Answer));
-        assert_eq!(waiting.take(call(1)), None);
-        assert_eq!(waiting.take(call(3)), Some(Then::AnswerLate));
+        let mut taken = |stream| waiting.take(call(stream)).map(|wait| wait.then);
+        assert_eq!(taken(5), Some(Then::NoSpace));
+        assert_eq!(taken(1), Some(Then::Answer));
+        assert_eq!(taken(1), None);
+        assert_eq!(taken(3), Some(Then::AnswerLate));
     }
 }

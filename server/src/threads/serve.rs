@@ -197,7 +197,8 @@ impl Plant {
             watchman: self.watchman,
             batch: Proposals::new(),
         };
-        let mut api = Api::new(self.api, backend);
+        let counters = Arc::clone(&self.registry.loops[0].0);
+        let mut api = Api::new(self.api, counters, backend);
         let ran = reactor.run(&mut api).map_err(in_loop("network loop"));
         api.backend_mut().machine.stop(Instant::now() + SEAL_MAX);
         end(&self.worker, worker_thread);
@@ -239,6 +240,7 @@ impl Plant {
                     net_loop,
                     ..self.api.clone()
                 },
+                Arc::clone(&self.registry.loops[number].0),
                 backend,
             );
             let running = Arc::clone(&running);

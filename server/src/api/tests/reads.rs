@@ -95,8 +95,8 @@ fn bad_ranges_are_refused() {
     );
     bench.put("a", "1");
     bench.put("a", "2");
-    bench.api.backend.store.compact(3).unwrap();
-    bench.api.backend.store.publish();
+    bench.api.services.backend.store.compact(3).unwrap();
+    bench.api.services.backend.store.publish();
     request.revision = 2;
     assert_eq!(
         refused(&mut bench, request.clone()),
@@ -114,7 +114,7 @@ fn bad_ranges_are_refused() {
 fn linearizable_reads_wait_for_a_leader_and_time_out() {
     let mut bench = Bench::new();
     bench.put("a", "1");
-    bench.api.backend.published.read_gate().set(false);
+    bench.api.services.backend.published.read_gate().set(false);
     let mut local = get("a");
     local.serializable = true;
     assert_eq!(bench.range(&local).count, 1);
@@ -123,12 +123,12 @@ fn linearizable_reads_wait_for_a_leader_and_time_out() {
     bench.turn();
     assert!(!bench.calls.ended.contains_key(&waits));
     bench.put("a", "2");
-    bench.api.backend.published.read_gate().set(true);
+    bench.api.services.backend.published.read_gate().set(true);
     bench.turn();
     let response: pb::RangeResponse = bench.answer(waits);
     assert_eq!(response.kvs[0].value, "2");
 
-    bench.api.backend.published.read_gate().set(false);
+    bench.api.services.backend.published.read_gate().set(false);
     let waits = bench.ask(kv::RANGE, &get("a"));
     let wake = bench.turn();
     assert_eq!(wake, Some(bench.now + Duration::from_secs(7)));
@@ -147,8 +147,8 @@ fn long_ranges_go_on_over_turns_at_one_revision() {
     assert!(!bench.calls.ended.contains_key(&stream));
     let later = b"later";
     bench.put_all(names.iter().map(|name| (name.as_str(), &later[..])));
-    bench.api.backend.store.compact(3).unwrap();
-    bench.api.backend.store.publish();
+    bench.api.services.backend.store.compact(3).unwrap();
+    bench.api.services.backend.store.publish();
     let mut turns = 0;
     while !bench.calls.ended.contains_key(&stream) {
         assert_eq!(
@@ -172,7 +172,7 @@ fn reads_of_a_cold_segment_wait_until_it_is_warm() {
     let value = vec![b'v'; 1000];
     let names: Vec<String> = (0..10_000).map(|i| format!("k{i:05}")).collect();
     bench.put_all(names.iter().map(|name| (name.as_str(), &value[..])));
-    let store = &mut bench.api.backend.store;
+    let store = &mut bench.api.services.backend.store;
     let cold: SegmentId = store.segment_of(b"k00000").unwrap();
     store.chill(cold);
     store.publish();
@@ -181,8 +181,8 @@ fn reads_of_a_cold_segment_wait_until_it_is_warm() {
         bench.turn();
     }
     assert!(!bench.calls.ended.contains_key(&one));
-    bench.api.backend.store.warm(cold);
-    bench.api.backend.store.publish();
+    bench.api.services.backend.store.warm(cold);
+    bench.api.services.backend.store.publish();
     bench.turn();
     let response: pb::RangeResponse = bench.answer(one);
     assert_eq!(response.kvs[0].value.len(), 1000);
@@ -231,8 +231,8 @@ fn streams_stop_while_the_client_does_not_read_and_when_compacted() {
     bench.turn();
     assert_eq!(bench.calls.messages[&stream].len(), 2);
     bench.put("x", "1");
-    bench.api.backend.store.compact(3).unwrap();
-    bench.api.backend.store.publish();
+    bench.api.services.backend.store.compact(3).unwrap();
+    bench.api.services.backend.store.publish();
     bench.api.on_writable(&mut bench.calls, call(stream));
     bench.turn();
     assert_eq!(bench.calls.ended[&stream], Error::Compacted.status());

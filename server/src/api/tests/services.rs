@@ -4,7 +4,7 @@ use super::*;
 #[test]
 fn metadata_is_checked_before_the_request() {
     let mut bench = Bench::new();
-    bench.api.backend.published.set_status(Status {
+    bench.api.services.backend.published.set_status(Status {
         leader: None,
         ..leading()
     });
@@ -21,7 +21,7 @@ fn metadata_is_checked_before_the_request() {
     let stream = bench.ask_bytes(kv::RANGE, &message, &meta);
     assert_eq!(bench.error(stream), Error::InvalidClientApiVersion.status());
     let is_learner = true;
-    bench.api.backend.published.set_status(Status {
+    bench.api.services.backend.published.set_status(Status {
         is_learner,
         ..leading()
     });
@@ -47,7 +47,7 @@ fn status_tells_of_the_member_and_its_alarms() {
         alarms,
         ..Default::default()
     };
-    bench.api.backend.published.set_cluster(view);
+    bench.api.services.backend.published.set_cluster(view);
     let stream = bench.ask(maintenance::STATUS, &pb::StatusRequest {});
     let status: pb::StatusResponse = bench.answer(stream);
     assert_eq!(status.header.unwrap().revision, 1);
@@ -123,7 +123,7 @@ fn members_are_listed_without_a_revision() {
         members,
         ..Default::default()
     };
-    bench.api.backend.published.set_cluster(view);
+    bench.api.services.backend.published.set_cluster(view);
     let asked = pb::MemberListRequest { linearizable: true };
     let stream = bench.ask(cluster::MEMBER_LIST, &asked);
     let list: pb::MemberListResponse = bench.answer(stream);

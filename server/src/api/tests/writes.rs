@@ -18,7 +18,12 @@ fn puts_are_proposed_and_answered() {
         revision: 2,
         term: Term(TERM),
     };
-    bench.api.backend.answers.push((proposed[0].0, outcome));
+    bench
+        .api
+        .services
+        .backend
+        .answers
+        .push((proposed[0].0, outcome));
     bench.turn();
     let response: pb::PutResponse = bench.answer(stream);
     assert_eq!(response.header.unwrap().revision, 2);
@@ -26,7 +31,7 @@ fn puts_are_proposed_and_answered() {
     let stream = bench.ask(kv::PUT, &put);
     let to = bench.proposed()[0].0;
     let refused = Outcome::Refused(Refused::LeaseNotFound);
-    bench.api.backend.answers.push((to, refused));
+    bench.api.services.backend.answers.push((to, refused));
     bench.turn();
     assert_eq!(bench.error(stream), Error::LeaseNotFound.status());
 }
@@ -86,12 +91,12 @@ fn a_backlog_is_told() {
         key: "a".into(),
         ..Default::default()
     };
-    bench.api.backend.is_busy = true;
+    bench.api.services.backend.is_busy = true;
     let stream = bench.ask(kv::PUT, &put);
     assert_eq!(bench.error(stream), Error::TooManyRequests.status());
-    bench.api.backend.is_busy = false;
+    bench.api.services.backend.is_busy = false;
     let committed = Index(leading().applied.0 + 5001);
-    bench.api.backend.published.set_status(Status {
+    bench.api.services.backend.published.set_status(Status {
         committed,
         ..leading()
     });
@@ -115,6 +120,7 @@ fn proposals_without_an_answer_time_out() {
     let to = bench.proposed()[0].0;
     bench
         .api
+        .services
         .backend
         .answers
         .push((to, Outcome::Refused(Refused::Stopped)));
@@ -126,7 +132,7 @@ fn proposals_without_an_answer_time_out() {
 #[test]
 fn puts_above_the_quota_raise_the_alarm() {
     let mut bench = Bench::new();
-    bench.api.config.quota_bytes = 20_480 + 256;
+    bench.api.services.config.quota_bytes = 20_480 + 256;
     let stream = bench.ask(kv::PUT, &pb::PutRequest::default());
     let (to, field, body) = bench.proposed().remove(0);
     assert_eq!(field, 10);
@@ -136,20 +142,21 @@ fn puts_above_the_quota_raise_the_alarm() {
     assert!(!bench.calls.ended.contains_key(&stream));
     bench
         .api
+        .services
         .backend
         .answers
         .push((to, Outcome::Encoded { start: 0, end: 0 }));
     bench.turn();
     assert_eq!(bench.error(stream), Error::NoSpace.status());
 
-    bench.api.config.quota_bytes = -1;
+    bench.api.services.config.quota_bytes = -1;
     let put = pb::PutRequest {
         key: "a".into(),
         ..Default::default()
     };
     bench.ask(kv::PUT, &put);
     assert_eq!(bench.proposed()[0].1, 4);
-    bench.api.config.quota_bytes = 20_480;
+    bench.api.services.config.quota_bytes = 20_480;
     bench.ask(
         kv::DELETE_RANGE,
         &pb::DeleteRangeRequest {

@@ -1,0 +1,253 @@
+//! The calls of one network loop and what becomes of them.
+
+use std::time::{Duration, Instant};
+
+use basalt_engine::replica::{Outcome, Replies};
+use basalt_engine::types::ReplyTo;
+use basalt_net::grpc::{CallId, Calls, Metadata};
+use basalt_pb::hot::{Header, internal_raft_request_len, write_header};
+
+use super::ApiConfig;
+use super::backend::{Backend, Work};
+use super::errors::Error;
+use super::gate::{self, Rpc};
+use super::header::Identity;
+use super::jobs::Jobs;
+use super::limits::{APPLY_LAG_ENTRIES_MAX, SCRATCH_BYTES_KEPT};
+use super::maintenance::{self, ALARM};
+use super::meter::Meter;
+use super::parked::Parked;
+use super::waiting::{Then, Wait, Waiting};
+
+/// Everything of an [`super::Api`] but its counters. Each service adds its methods in its own file.
+pub(super) struct Services<B> {
+    pub(super) config: ApiConfig,
+    pub(super) identity: Identity,
+    pub(super) backend: B,
+    waiting: Waiting,
+    parked: Parked,
+    pub(super) jobs: Jobs,
+    /// Where answers of unknown length are made before they are copied out.
+    pub(super) scratch: Vec<u8>,
+    replies: Replies,
+}
+
+impl<B: Backend> Services<B> {
+    pub(super) fn new(config: ApiConfig, backend: B) -> Self {
+        Services {
+            identity: Identity {
+                cluster: config.cluster,
+                member: config.member,
+            },
+            config,
+            backend,
+            waiting: Waiting::default(),
+            parked: Parked::default(),
+            jobs: Jobs::default(),
+            scratch: Vec::new(),
+            replies: Replies::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn handle(
+        &mut self,
+        calls: &mut impl Calls,
+        call: CallId,
+        rpc: Rpc,
+        message: &[u8],
+        meta: Option<&Metadata>,
+    ) {
+        let handled = match rpc {
+            Rpc::Range => self.on_range(calls, call, message, meta),
+            Rpc::Put => self.on_put(call, message, meta),
+            Rpc::Txn => self.on_txn(calls, call, message, meta),
+            Rpc::DeleteRange => self.on_delete_range(call, message, meta),
+            Rpc::RangeStream => self.on_range_stream(call, message, meta),
+            Rpc::Compact => self.on_compact(call, message, meta),
+            Rpc::LeaseRevoke => self.on_lease_revoke(call, message, meta),
+            Rpc::LeaseTimeToLive => self.on_lease_time_to_live(calls, call, message, meta),
+            Rpc::LeaseLeases => self.on_lease_leases(calls, call, message, meta),
+            Rpc::MemberList => self.on_member_list(calls, call, message, meta),
+            Rpc::Alarm => self.on_alarm(call, message, meta),
+            Rpc::Status => self.on_status(calls, call, message, meta),
+            Rpc::Defragment => self.on_defragment(calls, call, message, meta),
+            Rpc::Hash => self.on_hash(call, message, meta),
+            Rpc::HashKv => self.on_hash_kv(call, message, meta),
+            Rpc::MoveLeader => self.on_move_leader(calls, call, message, meta),
+            Rpc::Downgrade => self.on_downgrade(calls, call, message, meta),
+            Rpc::HealthCheck => self.on_health_check(calls, call, message, meta),
+            Rpc::HealthWatch => self.on_health_watch(calls, call, message, meta),
+            Rpc::HealthList => self.on_health_list(calls, call, message, meta),
+        };
+        if let Err(error) = handled {
+            calls.fail(call, error.status());
+        }
+    }
+
+    /// Lets a call in that has not waited before.
+    #[inline]
+    pub(super) fn admit(
+        &self,
+        rpc: Rpc,
+        local: bool,
+        meta: Option<&Metadata>,
+    ) -> Result<(), Error> {
+        match meta {
+            Some(meta) => gate::admit(rpc, local, meta, self.backend.published()),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps a call until linearizable reads are possible.
+    pub(super) fn park(&mut self, call: CallId, rpc: Rpc, message: &[u8]) -> Result<(), Error> {
+        self.parked.push(call, rpc, message)
+    }
+
+    /// Sends a checked request into the log. `field` is its number in `InternalRaftRequest`.
+    pub(super) fn propose(
+        &mut self,
+        call: CallId,
+        (rpc, field): (Rpc, u32),
+        body: &[u8],
+        then: Then,
+    ) -> Result<(), Error> {
+        let status = self.backend.published().status();
+        if status.committed.0 > status.applied.0 + APPLY_LAG_ENTRIES_MAX {
+            return Err(Error::TooManyRequests);
+        }
+        let id = self.config.ids.draw();
+        if internal_raft_request_len(id.0, field, body.len()) > self.config.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        let to = self.reply_to(call);
+        self.backend.propose(to, id, field, body)?;
+        self.waiting.push(call, rpc, then);
+        Ok(())
+    }
+
+    /// Gives work to the background worker.
+    pub(super) fn submit(&mut self, call: CallId, rpc: Rpc, work: Work) -> Result<(), Error> {
+        let to = self.reply_to(call);
+        self.backend.submit(to, work)?;
+        self.waiting.push(call, rpc, Then::AnswerLate);
+        Ok(())
+    }
+
+    /// Whether the quota lets a request through that may add `cost` bytes.
+    #[inline]
+    pub(super) fn has_room(&self, cost: u64) -> bool {
+        let quota = match self.config.quota_bytes {
+            ..0 => return true,
+            0 => maintenance::QUOTA_BYTES_DEFAULT,
+            bytes => bytes,
+        };
+        cost == 0 || self.backend.published().status().db_size + cost < quota as u64
+    }
+
+    /// Raises this member's alarm; when that is done the client hears why.
+    pub(super) fn refuse_for_space(&mut self, call: CallId, rpc: Rpc) -> Result<(), Error> {
+        // Action 1 is ACTIVATE, alarm 1 NOSPACE.
+        let body = maintenance::alarm_body(1, self.identity.member.0, 1);
+        self.propose(call, (rpc, ALARM), &body, Then::NoSpace)
+            .map_err(|_| Error::NoSpace)
+    }
+
+    pub(super) fn header_now(&self) -> Header {
+        let revision = self.backend.reader().pin().view().revision();
+        self.identity.header(self.backend.published(), revision)
+    }
+
+    fn reply_to(&self, call: CallId) -> ReplyTo {
+        ReplyTo {
+            net_loop: self.config.net_loop,
+            conn: call.conn,
+            generation: call.generation,
+            stream: call.stream,
+        }
+    }
+
+    fn answer_all(&mut self, calls: &mut impl Calls, meter: &Meter, now: Instant) {
+        for (to, outcome) in &self.replies.items {
+            let call = CallId {
+                conn: to.conn,
+                generation: to.generation,
+                stream: to.stream,
+            };
+            // Whoever is not waiting any more has been answered.
+            let Some(Wait {
+                rpc, then, began, ..
+            }) = self.waiting.take(call)
+            else {
+                continue;
+            };
+            let took = began.map_or(Duration::ZERO, |began| now.duration_since(began));
+            let is_ok = then != Then::NoSpace && !matches!(outcome, Outcome::Refused(_));
+            meter.proposal_took(rpc, took, is_ok);
+            let calls = &mut meter.count(rpc, calls);
+            if then == Then::NoSpace {
+                calls.fail(call, Error::NoSpace.status());
+                continue;
+            }
+            match *outcome {
+                Outcome::Put { revision, term } => {
+                    let header = Header {
+                        cluster_id: self.identity.cluster.0,
+                        member_id: self.identity.member.0,
+                        revision,
+                        raft_term: term.0,
+                    };
+                    calls.reply(call, |out| write_header(out, &header));
+                }
+                Outcome::Encoded { start, end } => {
+                    let bytes = self.replies.encoded(start, end);
+                    calls.reply(call, |out| out.extend_from_slice(bytes));
+                }
+                Outcome::Refused(refused) => calls.fail(call, Error::from(refused).status()),
+            }
+        }
+        self.replies.clear();
+    }
+
+    pub(super) fn on_turn(
+        &mut self,
+        calls: &mut impl Calls,
+        meter: &Meter,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.waiting.stamp(now);
+        let mut wake = self.backend.turn(now, &mut self.replies);
+        self.answer_all(calls, meter, now);
+        if !self.parked.is_empty() {
+            // Each is looked at once, should the gate close again meanwhile.
+            let mut left = self.parked.len();
+            while left > 0 && self.backend.published().read_gate().is_free() {
+                left -= 1;
+                if let Some(parked) = self.parked.pop() {
+                    let calls = &mut meter.count(parked.rpc, calls);
+                    self.handle(calls, parked.call, parked.rpc, &parked.message, None);
+                }
+            }
+            let next = self.parked.on_turn(now, |call, rpc| {
+                meter.count(rpc, calls).fail(call, Error::Timeout.status());
+            });
+            wake = earlier(wake, next);
+        }
+        let next = self.jobs.on_turn(calls, meter, self.backend.reader(), now);
+        wake = earlier(wake, next);
+        self.waiting.expire(now, |call, rpc| {
+            meter.count(rpc, calls).fail(call, Error::Timeout.status());
+        });
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            self.scratch = Vec::new();
+        }
+        earlier(wake, self.waiting.next_deadline())
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
