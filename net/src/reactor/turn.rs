@@ -79,7 +79,8 @@ impl Turn {
             due: Vec::new(),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             stats: Arc::new(Stats::default()),
-            service_wake_up: None,
+            // The service may have work before anything is heard from outside.
+            service_wake_up: Some(now),
             accepts: false,
             drain_until: None,
             date_until: now,
