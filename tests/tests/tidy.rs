@@ -1,4 +1,4 @@
-//! What the compiler does not hold: who may know whom, how long a file is, where unsafe code lives.
+//! What the compiler does not hold: who may know whom, how long a file is, where unsafe code lives, which clause has no test.
 //!
 //! A rule changes here and in docs/ARCHITECTURE.md in one commit.
 
@@ -307,6 +307,49 @@ fn nothing_is_left_unfinished() {
     assert_none("unfinished or silenced", &wrong);
 }
 
+/// A promise to clients that no test holds is a hope; a test that cites no promise has lost its reason.
+#[test]
+fn each_clause_of_the_contract_is_cited_by_a_test() {
+    let Ok(contract) = fs::read_to_string(root().join("docs/CONTRACT.md")) else {
+        panic!("docs/CONTRACT.md is missing");
+    };
+    let promised = clauses(&contract);
+    let mut cited = BTreeSet::new();
+    for ending in [".rs", ".py", ".go", ".script"] {
+        for dir in ["engine", "net", "server", "tests", "fuzz"] {
+            let sources = files_below(dir, ending);
+            let citing = sources
+                .iter()
+                .filter(|source| !source.path.ends_with("tests/tidy.rs"));
+            cited.extend(citing.flat_map(|source| clauses(&source.text)));
+        }
+    }
+    let untested: Vec<String> = promised.difference(&cited).cloned().collect();
+    assert_none("clauses of docs/CONTRACT.md without a test", &untested);
+    let unknown: Vec<String> = cited.difference(&promised).cloned().collect();
+    assert_none(
+        "tests that cite a clause which docs/CONTRACT.md does not have",
+        &unknown,
+    );
+}
+
+/// Everything of the form `[KV-9]`.
+fn clauses(text: &str) -> BTreeSet<String> {
+    text.split('[')
+        .skip(1)
+        .filter_map(|after| after.split(']').next())
+        .filter(|word| {
+            word.split_once('-').is_some_and(|(area, number)| {
+                area.len() >= 2
+                    && area.chars().all(|c| c.is_ascii_uppercase())
+                    && !number.is_empty()
+                    && number.chars().all(|c| c.is_ascii_digit())
+            })
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
 fn the_readers_of_this_file_find_what_they_should() {
     let source = Source {
@@ -317,4 +360,8 @@ fn the_readers_of_this_file_find_what_they_should() {
     };
     let rooms: Vec<String> = source.rooms_used().into_iter().collect();
     assert_eq!(rooms, ["a", "d", "e"]);
+    let found: Vec<String> = clauses("x [KV-9] [a-1] [KV-] [LEASE-12]: y")
+        .into_iter()
+        .collect();
+    assert_eq!(found, ["KV-9", "LEASE-12"]);
 }
