@@ -110,14 +110,14 @@ impl Machine {
     }
 
     fn check_put(&self, request: &PutRequest<'_>) -> Result<Result<(), Refused>, NeedRead> {
+        if !self.has_lease(LeaseId(request.lease)) {
+            return Ok(Err(Refused::LeaseNotFound));
+        }
         if request.ignore_value || request.ignore_lease {
             let view = self.store.view();
             if view.meta_at(request.key, view.revision())?.is_none() {
                 return Ok(Err(Refused::KeyNotFound));
             }
-        }
-        if !self.has_lease(LeaseId(request.lease)) {
-            return Ok(Err(Refused::LeaseNotFound));
         }
         Ok(Ok(()))
     }
