@@ -78,3 +78,25 @@ pub fn run_bytes_max(request_bytes_max: usize) -> usize {
 
 /// Length prefix, header with a ten-byte id, and the request's own tag and length.
 const FRAMING_BYTES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run is bounded by entries and bytes, but for a single request however large.
+    #[test]
+    fn a_batch_takes_what_one_run_may_hold() {
+        let mut batch = Proposals::new();
+        assert!(batch.fits(10 * RUN_BYTES_MAX));
+        batch.push(None, RequestId(1), 4, &vec![0; RUN_BYTES_MAX + 1]);
+        assert!(!batch.fits(0));
+        assert!(batch.bytes_len() <= run_bytes_max(RUN_BYTES_MAX + 1));
+        batch.clear();
+        for _ in 0..RUN_ENTRIES_MAX {
+            assert!(batch.fits(1));
+            batch.push(None, RequestId(u64::MAX), 4, &[0]);
+        }
+        assert!(!batch.fits(1));
+        assert_eq!(batch.len(), RUN_ENTRIES_MAX);
+    }
+}
