@@ -38,7 +38,8 @@ impl Echo {
 impl Sink for Echo {
     fn method(&self, path: &[u8]) -> Method {
         match path {
-            b"/t.T/Echo" | b"/t.T/Fail" | b"/t.T/Stream" | b"/t.T/Never" => Method::OneRequest,
+            b"/t.T/Echo" | b"/t.T/Fail" | b"/t.T/Never" => Method::OneRequest,
+            b"/t.T/Stream" => Method::ServerStreaming,
             b"/t.T/Each" => Method::ManyRequests,
             _ => Method::Unknown(Status::new(Code::Unimplemented, "unknown service t.X")),
         }
@@ -256,6 +257,55 @@ fn client_stream_is_heard_message_by_message_and_then_ends() {
     pair.settle();
     assert_eq!(pair.echo.ended, [stream]);
     assert_eq!(pair.heard.ended[&stream], Status::OK);
+}
+
+#[test]
+fn unary_and_streaming_methods_want_their_messages_as_grpc_go_does() {
+    let mut pair = Pair::new(17, 10);
+    let mut outcome = |path: &str, messages: usize, is_cut: bool| {
+        let stream = pair.client.open(&Pair::template(path)).unwrap();
+        for _ in 0..messages {
+            pair.client.send(stream, |out| out.push(1));
+        }
+        if is_cut {
+            pair.client.send_raw(stream, &[0, 0, 0, 0, 9, 1]);
+        }
+        pair.client.end(stream);
+        pair.settle();
+        let status = pair.heard.ended[&stream].clone();
+        (status.code, status.message.into_owned())
+    };
+    let expected = |code, text: &str| (code, text.to_string());
+    assert_eq!(
+        outcome("/t.T/Echo", 0, false),
+        expected(Code::Unknown, "EOF")
+    );
+    assert_eq!(
+        outcome("/t.T/Echo", 0, true),
+        expected(Code::Unknown, "unexpected EOF")
+    );
+    assert_eq!(outcome("/t.T/Echo", 2, false), expected(Code::Ok, ""));
+    let none = "cardinality violation: received no request message from non-client-streaming RPC";
+    assert_eq!(
+        outcome("/t.T/Stream", 0, false),
+        expected(Code::Internal, none)
+    );
+    let many =
+        "cardinality violation: received multiple request messages for non-client-streaming RPC";
+    assert_eq!(
+        outcome("/t.T/Stream", 2, false),
+        expected(Code::Internal, many)
+    );
+    assert_eq!(
+        outcome("/t.T/Stream", 1, true),
+        expected(Code::Internal, "unexpected EOF")
+    );
+    assert_eq!(outcome("/t.T/Stream", 1, false), expected(Code::Ok, ""));
+    assert_eq!(
+        outcome("/t.T/Each", 3, true),
+        expected(Code::Internal, "unexpected EOF")
+    );
+    assert_eq!(outcome("/t.T/Each", 0, false), expected(Code::Ok, ""));
 }
 
 #[test]

@@ -110,6 +110,14 @@ impl Client {
         streams.data(key, |out| put_message(out, write)) != Backlog::Full
     }
 
+    /// Sends bytes as they are, without a prefix: for tests of what a server makes of them.
+    pub fn send_raw(&mut self, stream: u32, bytes: &[u8]) {
+        let streams = self.h2.streams();
+        if let Some(key) = streams.find(stream) {
+            streams.data(key, |out| out.extend_from_slice(bytes));
+        }
+    }
+
     /// Ends our side of a call.
     pub fn end(&mut self, stream: u32) {
         let streams = self.h2.streams();

@@ -87,12 +87,9 @@ pub(super) fn inflate(
 ) -> Result<(), Status> {
     plain.clear();
     let mut reader = GzDecoder::new(message).take(message_bytes_max as u64 + 1);
-    reader.read_to_end(plain).map_err(|error| {
-        Status::new(
-            Code::Internal,
-            format!("grpc: failed to decompress the received message: {error}"),
-        )
-    })?;
+    reader
+        .read_to_end(plain)
+        .map_err(|error| Status::new(Code::Internal, inflate_text(message, &error)))?;
     if plain.len() > message_bytes_max {
         return Err(Status::new(
             Code::ResourceExhausted,
@@ -102,6 +99,23 @@ pub(super) fn inflate(
         ));
     }
     Ok(())
+}
+
+/// grpc-go's words, with Go's for what is wrong.
+fn inflate_text(message: &[u8], error: &std::io::Error) -> String {
+    const GZIP_HEADER_BYTES: usize = 10;
+    let has_magic = message.starts_with(&[0x1f, 0x8b]);
+    let what = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "unexpected EOF",
+        _ if !has_magic && message.len() >= GZIP_HEADER_BYTES => "gzip: invalid header",
+        _ if !has_magic => "unexpected EOF",
+        _ => "flate: corrupt input",
+    };
+    if has_magic && message.len() >= GZIP_HEADER_BYTES {
+        format!("grpc: failed to read decompressed data: {what}")
+    } else {
+        format!("grpc: failed to decompress the message: {what}")
+    }
 }
 
 #[cfg(test)]

@@ -106,7 +106,8 @@ struct Log {
 impl Sink for Log {
     fn method(&self, path: &[u8]) -> Method {
         match path.last().map(|byte| byte % 4) {
-            Some(0 | 1) => Method::OneRequest,
+            Some(0) => Method::OneRequest,
+            Some(1) => Method::ServerStreaming,
             Some(2) => Method::ManyRequests,
             _ => Method::Unknown(Status::new(Code::Unimplemented, "unknown")),
         }

@@ -20,6 +20,7 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     OneRequest,
+    ServerStreaming,
     ManyRequests,
     /// Answered at once, with this HTTP status.
     Refuse(u16, Status),
@@ -157,6 +158,7 @@ fn verdict(seen: &Seen<'_>, lookup: impl FnOnce(&[u8]) -> Method) -> Verdict {
     }
     let kind = match lookup(seen.path) {
         Method::OneRequest => Verdict::OneRequest,
+        Method::ServerStreaming => Verdict::ServerStreaming,
         Method::ManyRequests => Verdict::ManyRequests,
         Method::Unknown(status) => return Verdict::Refuse(200, status),
     };

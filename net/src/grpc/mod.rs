@@ -7,6 +7,7 @@
 mod call;
 pub mod client;
 mod connection;
+mod driver;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -53,8 +54,10 @@ pub struct Request<'a> {
 /// How the messages of a method come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
-    /// Exactly one request message: `on_request` once, `on_end` never. Unary and server-streaming methods.
+    /// Unary: `on_request` once, as soon as the message is whole; `on_end` never.
     OneRequest,
+    /// One request and a stream of answers: `on_request` once, when the client has ended its side; `on_end` never.
+    ServerStreaming,
     /// Any number of request messages: `on_request` for each, then `on_end`.
     ManyRequests,
     /// Not served: the transport answers Unimplemented with this text, without waiting for a message.

@@ -109,8 +109,12 @@ impl Rpc {
 
 /// How the transport is to treat calls of `path`.
 pub(super) fn method(path: &[u8]) -> Method {
-    if Rpc::of(path).is_some() {
-        return Method::OneRequest;
+    match Rpc::of(path) {
+        Some(Rpc::RangeStream | Rpc::HealthWatch) => {
+            return Method::ServerStreaming;
+        }
+        Some(_) => return Method::OneRequest,
+        None => {}
     }
     let unimplemented = |text: String| Method::Unknown(Status::new(Code::Unimplemented, text));
     let whole = String::from_utf8_lossy(path);
@@ -198,7 +202,7 @@ mod tests {
         for rpc in Rpc::ALL {
             let path = rpc.path().as_bytes();
             assert_eq!(Rpc::of(path), Some(rpc));
-            assert_eq!(method(path), Method::OneRequest);
+            assert!(!matches!(method(path), Method::Unknown(_)));
         }
     }
 }
