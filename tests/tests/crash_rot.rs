@@ -263,3 +263,48 @@ fn accepted_loss_starts_with_what_lies_before_the_damage() {
     }
     assert!(tried > 3, "{tried}");
 }
+
+#[test]
+fn a_lost_write_before_the_last_frame_is_refused() {
+    let (mut lost, mut followed) = (0, 0);
+    for seed in 0..4 {
+        let mut member = start(Sim::default(), seed).unwrap();
+        member.work(60).unwrap();
+        member.settle().unwrap();
+        let older = member.disk.after_power_cut(Survive::Everything);
+        for _ in 0..4 {
+            member.append();
+            member.submit().unwrap();
+            member.land_all().unwrap();
+        }
+        let newer = member.disk.after_power_cut(Survive::Everything);
+        let wal = |file: &File| matches!(file, File::Wal(_));
+        for file in older.files().into_iter().filter(wal) {
+            let (old, new) = (older.bytes_of(file).unwrap(), newer.bytes_of(file).unwrap());
+            let starts = frames(&new);
+            let fresh = |at: &usize| old[*at..at + PAGE_BYTES] != new[*at..at + PAGE_BYTES];
+            let fresh: Vec<usize> = starts.into_iter().filter(fresh).collect();
+            for pair in fresh.windows(2) {
+                // Frame and all, as if the disk had only said that it wrote it.
+                let mut bytes = new.clone();
+                bytes[pair[0]..pair[1]].copy_from_slice(&old[pair[0]..pair[1]]);
+                let mut disk = newer.clone();
+                disk.tamper(file, Some(bytes));
+                let refused = read(&mut disk).map(|read| read.log.len()).unwrap_err();
+                // The first frame of a segment is missed by the floor: naming the segment after it raised that.
+                let what = match refused {
+                    Corrupt::Rotten { what, .. } => what,
+                    other => panic!("{other}"),
+                };
+                followed += u32::from(matches!(what, Rot::Followed { .. }));
+                assert!(
+                    matches!(what, Rot::Followed { .. } | Rot::BelowFloor { .. }),
+                    "{what}"
+                );
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 4, "{lost}");
+    assert!(followed > 2, "{followed}");
+}

@@ -233,3 +233,46 @@ fn a_clean_stop_leaves_a_sealed_log() {
     assert!(recovered.is_clean);
     assert_eq!(recovered.last, Index(1));
 }
+
+#[test]
+fn no_next_segment_is_named_while_the_first_frame_of_this_one_flies() {
+    let (mut disk, mut wal) = fresh();
+    // A free segment is at hand, so that the next one could be named at once.
+    while wal.segments.current.place.generation < 3 {
+        append(&mut wal, 9000);
+        disk.drive(&mut wal);
+    }
+    wal.release(wal.durable());
+    disk.drive(&mut wal);
+    let generation = wal.segments.current.place.generation;
+    let (id, op) = loop {
+        append(&mut wal, 9000);
+        let (id, op) = frame_op(&mut disk, &mut wal).unwrap();
+        if wal.segments.current.place.generation > generation {
+            break (id, op);
+        }
+        let result = disk.perform(op);
+        wal.on_done(DiskDone { id, result }).unwrap();
+    };
+    assert!(wal.segments.wants_naming());
+    assert!(wal.poll_op().is_none(), "named too early");
+    // Whatever else makes the superblocks be written must not name it either.
+    wal.set_hard(HardState {
+        term: Term(9),
+        ..wal.hard
+    });
+    let named = wal.supers.durable.next;
+    assert_eq!(named, wal.segments.current.place);
+    while let Some((id, op)) = wal.poll_op() {
+        let result = disk.perform(op);
+        wal.on_done(DiskDone { id, result }).unwrap();
+    }
+    assert_eq!(
+        (wal.supers.durable.term, wal.supers.durable.next),
+        (Term(9), named)
+    );
+    let result = disk.perform(op);
+    wal.on_done(DiskDone { id, result }).unwrap();
+    disk.drive(&mut wal);
+    assert_eq!(wal.supers.durable.next.generation, generation + 2);
+}
