@@ -30,6 +30,8 @@ macro_rules! targets {
 }
 
 targets! {
+    grpc_frame: basalt_net::grpc::fuzz::grpc_frame;
+    h2_connection: basalt_net::grpc::fuzz::h2_connection;
     hpack: basalt_net::hpack::fuzz::hpack;
     proto_request: basalt_pb::hot::fuzz_one;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
