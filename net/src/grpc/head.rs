@@ -43,8 +43,8 @@ impl Default for Head {
 
 /// `:status 200` and `content-type: application/grpc`, as literals that no table learns.
 pub(super) const ANSWER_HEADERS: &[u8] = b"\x88\x0f\x10\x10application/grpc";
-/// `grpc-status: 0`.
-pub(super) const OK_TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
+/// `grpc-status: 0` and an empty `grpc-message`, which grpc-go sends too.
+pub(super) const OK_TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010\x00\x0cgrpc-message\x00";
 
 const CONTENT_TYPE: &[u8] = b"application/grpc";
 
@@ -204,18 +204,16 @@ fn answer_headers(subtype: &[u8], is_gzip: bool) -> Option<Vec<u8>> {
     Some(block)
 }
 
-/// Appends `grpc-status` and, unless it is empty, `grpc-message`.
+/// Appends `grpc-status` and `grpc-message`.
 pub(super) fn put_status(block: &mut Vec<u8>, status: &Status) {
     encode::literal(
         block,
         b"grpc-status",
         (status.code as u8).to_string().as_bytes(),
     );
-    if !status.message.is_empty() {
-        let mut message = Vec::with_capacity(status.message.len());
-        percent_encode(&status.message, &mut message);
-        encode::literal(block, b"grpc-message", &message);
-    }
+    let mut message = Vec::with_capacity(status.message.len());
+    percent_encode(&status.message, &mut message);
+    encode::literal(block, b"grpc-message", &message);
 }
 
 /// The header block of an answer that is only trailers.
