@@ -83,7 +83,9 @@ impl HashJob {
             if rev > view.revision() {
                 return Err(HashRefused::Future);
             }
-            let hash_revision = if rev == 0 { view.revision() } else { rev };
+            // After a compaction at revision 0, 0 names that one.
+            let is_newest = rev == 0 && remembered.is_none();
+            let hash_revision = if is_newest { view.revision() } else { rev };
             let mut answer = HashAnswer {
                 hash: RecordHash::new().value(),
                 compact_revision: view.compacted(),

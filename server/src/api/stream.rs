@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use basalt_engine::mvcc::{KeyRange, Record, Resume, SliceBound, View, Visited, Want};
+use basalt_engine::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
 use basalt_engine::query::write_record;
 use basalt_net::grpc::{CallId, Calls, Flow, Status};
 use basalt_pb::hot::{
@@ -29,6 +29,8 @@ pub(super) struct StreamWork {
     /// Keys wanted in this piece.
     piece_max: i64,
     piece_keys: i64,
+    /// The last key of the range is in the piece.
+    is_at_end: bool,
     /// The piece's results so far: `kvs` fields.
     piece: Vec<u8>,
     /// etcd's aim for the bytes of a piece: the largest request.
@@ -54,6 +56,7 @@ impl StreamWork {
             left,
             piece_max: STREAM_FIRST_KEYS.min(left),
             piece_keys: 0,
+            is_at_end: false,
             piece: Vec::new(),
             piece_bytes,
         }
@@ -77,7 +80,7 @@ impl StreamWork {
             return Turn::Done;
         }
         // A piece that is full already waits only for what follows it to be read.
-        if self.piece_keys < self.piece_max {
+        if !self.is_at_end && self.piece_keys < self.piece_max {
             let StreamWork {
                 piece,
                 piece_keys,
@@ -102,20 +105,15 @@ impl StreamWork {
             match visited {
                 Err(_) => return Turn::Reads,
                 Ok(Visited::More) => return Turn::Runs,
-                Ok(Visited::Stopped | Visited::End) => {}
+                Ok(visited) => self.is_at_end = visited == Visited::End,
             }
         }
-        let mut ahead = self.resume.clone();
-        let more = match view.visit(
-            &range,
-            self.revision,
-            Want::Keys,
-            &mut ahead,
-            SliceBound::NONE,
-            |_| ControlFlow::Break(()),
-        ) {
-            Err(_) => return Turn::Reads,
-            Ok(visited) => matches!(visited, Visited::Stopped),
+        let more = match self.is_at_end {
+            true => false,
+            false => match self.has_more(view, &range) {
+                Err(_) => return Turn::Reads,
+                Ok(more) => more,
+            },
         };
         if more && self.piece_keys < self.left {
             return self.send_piece(calls, call);
@@ -125,6 +123,15 @@ impl StreamWork {
         };
         self.send_last(calls, call, more, count);
         Turn::Done
+    }
+
+    /// Whether the range has a key behind those that were visited.
+    fn has_more(&self, view: View<'_>, range: &KeyRange<'_>) -> Result<bool, NeedRead> {
+        let mut ahead = self.resume.clone();
+        let (want, bound) = (Want::Keys, SliceBound::NONE);
+        let first = |_: &Record<'_>| ControlFlow::Break(());
+        let visited = view.visit(range, self.revision, want, &mut ahead, bound, first)?;
+        Ok(visited == Visited::Stopped)
     }
 
     fn send_piece(&mut self, calls: &mut impl Calls, call: CallId) -> Turn {

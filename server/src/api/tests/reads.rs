@@ -265,6 +265,31 @@ fn streams_of_nothing_of_counts_and_of_odd_orders_are_as_etcds() {
     assert_eq!(bench.error(stream), Error::StreamFilters.status());
 }
 
+/// [STREAM-1] Ranges that end inside a piece, at its end, and one key behind it.
+#[test]
+fn streams_end_with_their_range() {
+    for (keys_there, lengths) in [
+        (3, vec![3]),
+        (10, vec![10]),
+        (11, vec![10, 1]),
+        (30, vec![10, 20]),
+    ] {
+        let mut bench = Bench::new();
+        let names: Vec<String> = (0..keys_there).map(|i| format!("k{i:03}")).collect();
+        bench.put_all(names.iter().map(|name| (name.as_str(), &b"v"[..])));
+        let stream = bench.ask(kv::RANGE_STREAM, &prefix("k", "l"));
+        for _ in 0..9 {
+            bench.turn();
+        }
+        assert_eq!(bench.calls.ended.get(&stream), Some(&Ended::OK));
+        let pieces = pieces(&bench, stream);
+        let found: Vec<usize> = pieces.iter().map(|piece| piece.kvs.len()).collect();
+        assert_eq!(found, lengths);
+        let last = pieces.last().unwrap();
+        assert_eq!((last.count, last.more), (keys_there, false));
+    }
+}
+
 fn pieces(bench: &Bench, stream: u32) -> Vec<pb::RangeResponse> {
     let piece = |bytes: &Vec<u8>| {
         let piece = pb::RangeStreamResponse::decode(&bytes[..]).unwrap();
