@@ -33,6 +33,9 @@ pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
 /// Bytes of log after which a checkpoint is due by default: about a second of replay.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 
+/// Bytes of log after which a checkpoint is due however large the state is: some seconds of replay.
+pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
+
 /// How long a failed checkpoint is not tried again.
 pub const CHECKPOINT_RETRY_MS: u64 = 10_000;
 

@@ -33,7 +33,8 @@ pub struct ReplicaConfig {
     pub request_ids: Arc<RequestIds>,
     /// etcd's flag: 0 is 2 GiB, negative is none.
     pub quota_bytes: i64,
-    /// A checkpoint is due when a restart would read this many bytes of log.
+    /// A checkpoint is due after this many bytes of log, or as many as the state has if those are
+    /// more, up to `CHECKPOINT_BYTES_MAX`.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due after this many entries.
     pub checkpoint_entries: u64,

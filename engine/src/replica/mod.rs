@@ -114,6 +114,10 @@ struct Checkpointing {
     running: bool,
     /// A job that nobody has taken yet.
     ready: Option<Box<CheckpointJob>>,
+    /// Bytes of log when it was begun: all that it covers.
+    live: u64,
+    /// Bytes of log that the last one covers and that are still there.
+    covered: u64,
     /// After a failure: not before this.
     not_before: Millis,
 }
@@ -172,6 +176,8 @@ impl Replica {
                 last: checkpoint,
                 running: false,
                 ready: None,
+                live: 0,
+                covered: 0,
                 not_before: Millis(0),
             },
             announced: Announced::No,

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
-use crate::limits::{CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS};
+use crate::limits::{
+    CHECKPOINT_BYTES_MAX, CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS,
+};
 use crate::member::Release;
 use crate::raft::log::Mark;
 use crate::types::{Index, Millis, RunKind};
@@ -273,7 +275,12 @@ impl Replica {
     fn begin_checkpoint(&mut self, now: Millis) {
         let (applied, _) = self.machine.applied();
         let entries = applied.0 - self.checkpoint.last.0;
-        let due = self.wal.live_bytes() >= self.config.checkpoint_bytes
+        // A checkpoint is the whole state: with the state grows the log that it may replace, so that
+        // writing checkpoints stays in proportion to writing the log.
+        let most = CHECKPOINT_BYTES_MAX.max(self.config.checkpoint_bytes);
+        let state = self.machine.store().sizes().total.min(most);
+        let live = self.wal.live_bytes();
+        let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(state)
             || entries >= self.config.checkpoint_entries;
         let idle = !self.checkpoint.running && now >= self.checkpoint.not_before;
         if !due || !idle || entries == 0 || self.stopping != Stopping::No {
@@ -284,6 +291,7 @@ impl Replica {
             let job = CheckpointJob::new(&self.machine.meta(), cursor, self.checkpoint.salt);
             self.checkpoint.ready = Some(Box::new(job));
             self.checkpoint.running = true;
+            self.checkpoint.live = live;
         }
     }
 
@@ -292,7 +300,10 @@ impl Replica {
         self.checkpoint.running = false;
         if is_durable {
             self.checkpoint.last = index;
+            // Segments are released whole: what is left holds entries from before the checkpoint too.
+            let since = self.wal.live_bytes() - self.checkpoint.live;
             self.wal.release(index);
+            self.checkpoint.covered = self.wal.live_bytes() - since;
         } else {
             self.checkpoint.not_before = now.plus(Millis(CHECKPOINT_RETRY_MS));
         }

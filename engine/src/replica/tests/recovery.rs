@@ -167,6 +167,13 @@ fn checkpoints_keep_the_log_short() {
             rig.put(&format!("k{}", round % 3), &value);
             rig.settle();
         }
+        let revision = rig.replica.reader().pin().view().revision();
+        let physical = true;
+        rig.propose(
+            field::COMPACTION,
+            &pb::CompactionRequest { revision, physical },
+        );
+        rig.settle();
     }
     assert!(rig.replica.wal.live_bytes() < 1 << 20);
     let files = rig.disk.files.keys();
@@ -174,6 +181,26 @@ fn checkpoints_keep_the_log_short() {
     assert_eq!(checkpoints.count(), 1);
     let before = state(&rig);
     assert_eq!(state(&rig.restart()).0, before.0);
+}
+
+/// Segments that a checkpoint covers in part stay; they must not make the next one due at once.
+#[test]
+fn a_checkpoint_does_not_follow_on_the_heels_of_another() {
+    let bounded = ReplicaConfig {
+        checkpoint_bytes: 200 << 10,
+        ..config()
+    };
+    let mut rig = Rig::new(bounded);
+    let mut taken = Vec::new();
+    for _ in 0..400 {
+        // A frame of one page each.
+        rig.put("a", "1");
+        rig.settle();
+        taken.push(rig.replica.checkpoint.last);
+    }
+    taken.dedup();
+    // 1.6 MB of log.
+    assert!((5..=9).contains(&taken.len()), "{taken:?}");
 }
 
 /// A checkpoint that cannot be written costs nothing but itself: the member goes on and tries again later.
