@@ -61,7 +61,8 @@ impl<B: Backend> Services<B> {
         }
         for (member, alarm) in &cluster.alarms {
             let alarm = pb::AlarmType::try_from(*alarm).map_or("", pb::AlarmType::as_str_name);
-            errors.push(format!("memberID:{} alarm:{alarm}", member.0));
+            // Two blanks: Go's printer draws one or two for each build, and 3.7.3 has two.
+            errors.push(format!("memberID:{}  alarm:{alarm}", member.0));
         }
         let answer = pb::StatusResponse {
             header: None,

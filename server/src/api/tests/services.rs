@@ -57,7 +57,7 @@ fn status_tells_of_the_member_and_its_alarms() {
     assert_eq!((status.raft_term, status.leader), (TERM, MEMBER));
     assert_eq!((status.db_size, status.db_size_in_use), (20_480, 16_384));
     assert_eq!(status.db_size_quota, 2 << 30);
-    assert_eq!(status.errors, ["memberID:7 alarm:NOSPACE"]);
+    assert_eq!(status.errors, ["memberID:7  alarm:NOSPACE"]);
     assert!(status.downgrade_info.is_some());
 }
 
