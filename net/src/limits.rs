@@ -139,6 +139,9 @@ pub const H1_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub const H1_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Unsent bytes and no progress for this long: the peer is gone or plays dead.
 pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Silence after which an idle HTTP/2 connection gives its buffers back: long against the gaps between the requests of a busy
+/// client, which would otherwise allocate anew for each.
+pub const TRIM_AFTER: Duration = Duration::from_secs(2);
 /// How long what a refused client still sends is read and thrown away, so that the refusal reaches it before a reset does.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections waiting to be taken over by another loop; more are closed at once.

@@ -13,7 +13,7 @@ use crate::grpc::{self, CallId, Service};
 use crate::h1::{self, HttpDate};
 use crate::limits::{
     FIRST_BYTES_TIMEOUT, H1_IDLE_TIMEOUT, H1_REQUEST_TIMEOUT, LINGER_TIMEOUT,
-    READ_BYTES_PER_TURN_MAX, UNSENT_BYTES_MAX, WRITE_STALL_TIMEOUT,
+    READ_BYTES_PER_TURN_MAX, TRIM_AFTER, UNSENT_BYTES_MAX, WRITE_STALL_TIMEOUT,
 };
 use crate::sniff::{Sniffed, sniff};
 
@@ -36,11 +36,13 @@ pub(super) struct Conn {
     read_closed: bool,
     /// Close once everything is written.
     ending: bool,
+    /// An idle HTTP/2 connection still holds the buffers of its last calls; soon they are given back.
+    keeps_buffers: bool,
     /// When the socket last took nothing; no write is tried before it says that it can.
     blocked_since: Option<Instant>,
     /// The turn of the last write: there is one per turn.
     wrote_in_turn: u64,
-    /// When the present stage (first bytes, request, idleness, lingering) began.
+    /// When the present stage (first bytes, request, idleness, lingering) began; for HTTP/2, when bytes last came.
     since: Instant,
 }
 
@@ -107,6 +109,7 @@ impl Conn {
             readable: false,
             read_closed: false,
             ending: false,
+            keeps_buffers: false,
             blocked_since: None,
             wrote_in_turn: 0,
             since: now,
@@ -141,7 +144,13 @@ impl Conn {
                 Some(self.since + H1_REQUEST_TIMEOUT)
             }
             Protocol::Http1 { .. } => Some(self.since + H1_IDLE_TIMEOUT),
-            Protocol::Http2(connection) => connection.next_deadline(),
+            Protocol::Http2(connection) => {
+                let trim = self.keeps_buffers.then(|| self.since + TRIM_AFTER);
+                [connection.next_deadline(), trim]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
             Protocol::Lingering => Some(self.since + LINGER_TIMEOUT),
             Protocol::Driven => None,
         };
@@ -243,9 +252,7 @@ impl Conn {
             Protocol::Http2(connection) if connection.is_finished() => true,
             Protocol::Http2(connection) if connection.has_more() => return Flushed::More,
             Protocol::Http2(connection) => {
-                if connection.open_calls() == 0 {
-                    connection.trim();
-                }
+                self.keeps_buffers |= connection.open_calls() == 0;
                 false
             }
             Protocol::Sniffing { .. } | Protocol::Lingering | Protocol::Driven => false,
@@ -359,7 +366,11 @@ pub(super) fn on_deadline<S: Service>(
             connection.close_idle(&date);
             Received::Enough
         }
-        Protocol::Http2(_) => {
+        Protocol::Http2(connection) => {
+            if conn.keeps_buffers && conn.since + TRIM_AFTER <= now {
+                conn.keeps_buffers = false;
+                connection.trim();
+            }
             drive_http2(table, key, service, |connection, sink| {
                 connection.on_deadline(now, sink)
             });
@@ -452,9 +463,12 @@ fn deliver<S: Service>(
             connection.recv(bytes);
             serve_http1(table, key, service);
         }
-        Protocol::Http2(_) => drive_http2(table, key, service, |connection, sink| {
-            connection.recv(bytes, now, sink)
-        }),
+        Protocol::Http2(_) => {
+            conn.since = now;
+            drive_http2(table, key, service, |connection, sink| {
+                connection.recv(bytes, now, sink)
+            });
+        }
         Protocol::Lingering | Protocol::Driven => {}
     }
 }

@@ -243,7 +243,8 @@ impl Turn {
         options: ListenOptions,
         now: Instant,
     ) {
-        if self.drain_until.is_some() {
+        // Whoever accepted it for us could not know; dropping the socket closes it.
+        if self.drain_until.is_some() || self.table.conns.len() >= self.config.connections_max {
             return;
         }
         let key = self

@@ -1,4 +1,7 @@
+use basalt_engine::replica::{ClusterView, Status};
+use basalt_engine::types::MemberId;
 use basalt_net::h1::Header;
+use basalt_pb::etcdserverpb::AlarmType;
 
 use super::*;
 
@@ -30,6 +33,33 @@ fn get(target: &str) -> (u16, String) {
     (response.status, String::from_utf8(response.body).unwrap())
 }
 
+/// A member that leads, with these alarms.
+fn led(alarms: &[AlarmType]) -> Http {
+    let http = http(Access::default());
+    let published = &http.registry.published;
+    published.set_status(Status {
+        leader: Some(MemberId(0xabc)),
+        ..Status::default()
+    });
+    published.read_gate().set(true);
+    let alarms = alarms
+        .iter()
+        .map(|&alarm| (MemberId(0xabc), alarm as i32))
+        .collect();
+    let cluster_version = Some("3.7.0".to_owned());
+    published.set_cluster(ClusterView {
+        alarms,
+        cluster_version,
+        ..ClusterView::default()
+    });
+    http
+}
+
+fn get_from(http: &Http, target: &str) -> (u16, String) {
+    let response = ask(http, "GET", target, &[]);
+    (response.status, String::from_utf8(response.body).unwrap())
+}
+
 fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response
         .headers
@@ -38,7 +68,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
         .map(|(_, value)| &**value)
 }
 
-/// [HTTP-1] Probes of orchestrators match these bytes.
+/// [HTTP-2] [HTTP-3] [HTTP-4] Probes of orchestrators match these bytes.
 #[test]
 fn a_member_without_a_leader_is_unhealthy_and_not_ready_but_alive() {
     assert_eq!(
@@ -67,12 +97,50 @@ fn a_member_without_a_leader_is_unhealthy_and_not_ready_but_alive() {
     assert_eq!(get("/readyz/non_learner"), (200, "ok\n".to_owned()));
 }
 
+/// [HTTP-2] [HTTP-4]
+#[test]
+fn a_member_that_leads_is_healthy_and_ready() {
+    let http = led(&[]);
+    assert_eq!(
+        get_from(&http, "/health"),
+        (200, r#"{"health":"true","reason":""}"#.to_owned())
+    );
+    assert_eq!(get_from(&http, "/readyz"), (200, "ok\n".to_owned()));
+    let body = r#"{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
+    assert_eq!(get_from(&http, "/version"), (200, body.to_owned()));
+    let metrics = get_from(&http, "/metrics").1;
+    assert!(metrics.contains("\netcd_server_has_leader 1\n"));
+    assert!(metrics.contains("\netcd_server_health_success 1\n"));
+}
+
+/// [HTTP-2] [HTTP-4] An orchestrator must not restart a member that only lacks space.
+#[test]
+fn alarms_make_a_member_unhealthy_but_only_corruption_makes_it_unready() {
+    let full = led(&[AlarmType::Nospace]);
+    let reason = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n";
+    assert_eq!(get_from(&full, "/health"), (503, reason.to_owned()));
+    assert_eq!(get_from(&full, "/health?exclude=NOSPACE").0, 200);
+    assert_eq!(get_from(&full, "/readyz").0, 200);
+    let corrupt = led(&[AlarmType::Corrupt]);
+    assert_eq!(get_from(&corrupt, "/health?exclude=NOSPACE").0, 503);
+    assert_eq!(
+        get_from(&corrupt, "/readyz/data_corruption"),
+        (
+            503,
+            "[-]data_corruption failed: alarm activated: CORRUPT\n\n".to_owned()
+        )
+    );
+    assert_eq!(get_from(&corrupt, "/livez").0, 200);
+}
+
+/// [HTTP-1]
 #[test]
 fn before_the_cluster_has_a_version_it_is_not_decided() {
     let body = r#"{"etcdserver":"3.7.3","etcdcluster":"not_decided","storage":"unknown"}"#;
     assert_eq!(get("/version"), (200, body.to_owned()));
 }
 
+/// [HTTP-5]
 #[test]
 fn unknown_paths_are_refused_in_gos_words() {
     for target in ["/", "/nothing", "/readyz/nothing", "/livezx", "/health/"] {
@@ -85,6 +153,7 @@ fn unknown_paths_are_refused_in_gos_words() {
     assert_eq!(get("/v3/nothing").1, r#"{"code":5,"message":"Not Found"}"#);
 }
 
+/// [HTTP-5]
 #[test]
 fn wrong_methods_are_refused_with_the_right_one_named() {
     for target in ["/health", "/livez", "/readyz/non_learner", "/version"] {
@@ -118,6 +187,7 @@ fn paths_are_decoded_and_crooked_ones_redirected() {
     assert_eq!(header(&response, "Location"), Some("/ab"));
 }
 
+/// [HTTP-6]
 #[test]
 fn browsers_of_any_origin_may_read_unless_origins_are_listed() {
     let response = ask(&http(Access::default()), "OPTIONS", "/anything", &[]);

@@ -27,7 +27,7 @@ fn scrape(registry: &Registry) -> String {
     out
 }
 
-/// Alerts that never fire are how a missing name shows; operators notice after the outage.
+/// [HTTP-7] Alerts that never fire are how a missing name shows; operators notice after the outage.
 #[test]
 fn every_name_without_labels_is_there_before_anything_happened() {
     let text = scrape(&registry(1));

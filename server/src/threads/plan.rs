@@ -46,7 +46,7 @@ pub(super) fn reactor_config(config: &Config, loops: usize) -> reactor::Config {
         .saturating_sub(FDS_RESERVED)
         .clamp(FDS_RESERVED, CONNECTIONS_MAX);
     reactor::Config {
-        h1_body_bytes_max: grpc.message_bytes_max,
+        h1_body_bytes_max: HTTP_BODY_BYTES_MAX,
         grpc,
         connections_max: connections.div_ceil(loops),
         spin: (cores() > loops + SPARE_CORES_TO_SPIN).then_some(SPIN),
@@ -86,6 +86,8 @@ fn cores() -> usize {
 
 /// What etcd allows a message above a request.
 const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
+/// No path of HTTP/1.1 reads a body yet; this only lets the answer say what is wrong with the request.
+const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
 const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 const NET_LOOPS_AUTO_MAX: usize = 8;
 const FDS_RESERVED: usize = 256;
