@@ -25,3 +25,6 @@ pub use view::{Record, View};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod model;
+
+#[cfg(test)]
+mod stress;
