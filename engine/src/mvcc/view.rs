@@ -161,15 +161,16 @@ impl<'a> View<'a> {
             rev,
             want,
             left: bound,
+            ahead: 1,
         };
         let mut end = Ok(Visited::End);
         if !is_empty(from, before) {
             let stopped = tree::walk(self.root, from, before, &mut |leaf, places| {
                 let mut next = places.start;
                 while next < places.end {
-                    let chunk = next..places.end.min(next + LOOK_AHEAD);
+                    let chunk = next..places.end.min(next + slice.look_ahead());
+                    next = chunk.end;
                     slice.each(leaf, chunk.clone(), chunk, &mut each)?;
-                    next += LOOK_AHEAD;
                 }
                 ControlFlow::Continue(())
             });
@@ -213,13 +214,14 @@ impl<'a> View<'a> {
             rev,
             want,
             left: bound,
+            ahead: 1,
         };
         let mut end = Ok(Visited::End);
         if !is_empty(from, before) {
             let stopped = tree::walk_back(self.root, from, before, &mut |leaf, places| {
                 let mut next = places.end;
                 while next > places.start {
-                    let chunk = places.start.max(next.saturating_sub(LOOK_AHEAD))..next;
+                    let chunk = places.start.max(next.saturating_sub(slice.look_ahead()))..next;
                     next = chunk.start;
                     slice.each(leaf, chunk.clone(), chunk.rev(), &mut each)?;
                 }
@@ -309,6 +311,9 @@ struct Slice<'v, 'a> {
     rev: i64,
     want: Want,
     left: SliceBound,
+    /// Records that are looked up before the first of them is handed out: few at first, as most
+    /// walks are short.
+    ahead: usize,
 }
 
 /// Why and where a walk ends early.
@@ -320,6 +325,12 @@ enum Stop<'a> {
 }
 
 impl<'a> Slice<'_, 'a> {
+    fn look_ahead(&mut self) -> usize {
+        let ahead = self.ahead;
+        self.ahead = LOOK_AHEAD_MAX.min(ahead * 2);
+        ahead
+    }
+
     /// Hands out the records of a few neighbours in one leaf, `chunk` in the order of `order`. All
     /// are looked up before the first is used, so that their cache misses overlap.
     fn each(
@@ -329,7 +340,7 @@ impl<'a> Slice<'_, 'a> {
         order: impl Iterator<Item = usize>,
         each: &mut impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> ControlFlow<Stop<'a>> {
-        let mut found = [const { Ok(None) }; LOOK_AHEAD];
+        let mut found = [const { Ok(None) }; LOOK_AHEAD_MAX];
         for index in chunk.clone() {
             found[index - chunk.start] = self.look(leaf, index);
         }
@@ -401,5 +412,5 @@ fn is_empty(from: Option<&[u8]>, before: Option<&[u8]>) -> bool {
     }
 }
 
-/// Records that are looked up before the first of them is handed out.
-const LOOK_AHEAD: usize = 8;
+/// As many cache misses as are worth having in flight.
+const LOOK_AHEAD_MAX: usize = 8;

@@ -141,8 +141,7 @@ pub(super) fn search(
     }
     let rest = &key[prefix..];
     let wanted = head(rest);
-    // Not a binary search: these loads do not wait for each other.
-    let mut low = heads.iter().map(|head| usize::from(*head < wanted)).sum();
+    let mut low = first_not_below(heads, wanted);
     let mut high = low
         + heads[low..]
             .iter()
@@ -165,6 +164,24 @@ pub(super) fn search(
         }
     }
     (low, false)
+}
+
+/// The last steps are not halved: their loads do not wait for each other.
+fn first_not_below(heads: &[u64], wanted: u64) -> usize {
+    let (mut base, mut left) = (0, heads.len());
+    while left > 8 {
+        let half = left / 2;
+        base += if heads[base + half - 1] < wanted {
+            half
+        } else {
+            0
+        };
+        left -= half;
+    }
+    let below = heads[base..base + left]
+        .iter()
+        .map(|head| usize::from(*head < wanted));
+    base + below.sum::<usize>()
 }
 
 /// Bytes of a head.

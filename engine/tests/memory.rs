@@ -1,4 +1,4 @@
-//! Shown with an allocator that counts: the steady state of a read does not touch the heap.
+//! Shown with an allocator that counts: reads do not touch the heap, and compaction gives it back.
 #![allow(
     unsafe_code,
     reason = "an allocator can only be replaced by an unsafe impl; it forwards to the system's"
@@ -7,6 +7,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use basalt_engine::mvcc::{KeyRange, Resume, SliceBound, Store, StoreConfig, Want};
 use basalt_engine::types::LeaseId;
@@ -17,15 +19,23 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Bytes that are allocated now, by any thread.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// One test at a time: what the other allocates would count.
+static ALONE: Mutex<()> = Mutex::new(());
+
 // SAFETY: every call is forwarded unchanged to the system's allocator, which keeps the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -38,6 +48,7 @@ static COUNTING: Counting = Counting;
 /// and at an old one.
 #[test]
 fn reads_allocate_nothing_in_steady_state() {
+    let _alone = ALONE.lock();
     let (mut store, reader) = Store::new(StoreConfig::default());
     for round in 0..3 {
         for key in 0..5000 {
@@ -76,4 +87,39 @@ fn reads_allocate_nothing_in_steady_state() {
     }
     assert_eq!(bytes, 4 * 5000 * 100);
     assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// [K16] After a compaction the history's memory is free, not only unreachable.
+#[test]
+fn compaction_gives_the_memory_of_the_history_back() {
+    let _alone = ALONE.lock();
+    let before = LIVE.load(Ordering::Relaxed);
+    let (mut store, reader) = Store::new(StoreConfig::default());
+    for round in 0..20 {
+        for key in 0..2000 {
+            let key = format!("key{key:05}");
+            store
+                .write()
+                .put(key.as_bytes(), &[round; 1000], LeaseId(0));
+        }
+        store.publish();
+    }
+    let full = LIVE.load(Ordering::Relaxed) - before;
+    assert!(full > 40_000_000);
+    store.compact(store.revision()).unwrap();
+    while store.poll_space(500).unwrap() {
+        store.publish();
+    }
+    // The epoch frees a few pins later.
+    for _ in 0..8 {
+        store.write().put(b"another", b"value", LeaseId(0));
+        store.publish();
+        store.compact(store.revision()).unwrap();
+        while store.poll_space(500).unwrap() {}
+        store.publish();
+        drop(reader.pin());
+    }
+    let left = LIVE.load(Ordering::Relaxed) - before;
+    assert!(left < 10_000_000, "{left} of {full} bytes are left");
+    assert!(store.sizes().total < 4_000_000);
 }
