@@ -20,7 +20,6 @@ macro_rules! attacks {
         mod basalt_endures {
             $($(#[$doc])*
             #[test]
-            #[ignore = "basalt does not serve yet"]
             fn $attack() {
                 super::endure(super::$attack);
             })*
@@ -65,7 +64,6 @@ attacks! {
 
 /// [SAFE-5] [SAFE-6] Ten thousand connections that say nothing.
 #[test]
-#[ignore = "basalt does not serve yet"]
 fn ten_thousand_idle_connections() {
     let wanted = tools::count("BASALT_IDLE_CONNECTIONS", 10_000);
     raise_descriptors(wanted + 1_000);

@@ -18,7 +18,6 @@ macro_rules! both {
         }
         mod basalt {
             $(#[test]
-            #[ignore = "basalt does not serve yet"]
             fn $test() {
                 super::$test(super::Kind::Basalt);
             })*

@@ -40,7 +40,6 @@ fn every_script_is_run() {
 
 /// What nobody thought of: requests drawn from a seed, small key space, all options. `BASALT_ROLLS` says how many.
 #[test]
-#[ignore = "basalt does not serve yet"]
 fn drawn_requests_are_answered_as_etcd_answers_them() {
     let rolls = tools::count("BASALT_ROLLS", 3_000);
     for seed in 1..=tools::count("BASALT_SEEDS", 2) {
@@ -59,7 +58,6 @@ macro_rules! basalt_answers_as_etcd {
         const SCRIPTS: &[&str] = &[$($script),*];
         $(
             #[test]
-            #[ignore = "basalt does not serve yet"]
             fn $test() {
                 compare($script, Kind::Basalt);
             }

@@ -18,7 +18,6 @@ use prost::Message;
 
 /// [DUR-1] [DUR-2] [DUR-3] An acknowledged write is lost, half a txn is found, or a revision is given twice.
 #[test]
-#[ignore = "basalt does not serve yet"]
 fn killed_under_load_basalt_loses_nothing_it_answered() {
     kill_again_and_again(Kind::Basalt, tools::count("BASALT_KILLS", 5));
 }

@@ -135,12 +135,6 @@ impl Streams<Grpc> {
         self.headers(key, &trailers_only(http_status, status), true);
     }
 
-    /// The answer to what is not gRPC: headers as grpc-go's, and the text as a body for whoever looks.
-    pub(super) fn refuse_http(&mut self, key: StreamKey, http_status: u16, status: &Status) {
-        self.headers(key, &trailers_only(http_status, status), false);
-        self.last_data(key, |out| out.extend_from_slice(status.message.as_bytes()));
-    }
-
     fn begin_answer(&mut self, key: StreamKey) {
         let Some(call) = self.state(key).filter(|call| !call.has_answered) else {
             return;

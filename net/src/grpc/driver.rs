@@ -76,7 +76,7 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
                 return;
             }
             Verdict::NotGrpc(status) if is_end => {
-                answers.refuse_http(key, NOT_GRPC_HTTP_STATUS, status);
+                answers.refuse_call(key, NOT_GRPC_HTTP_STATUS, status);
                 return;
             }
             Verdict::NotGrpc(_) => {
@@ -114,7 +114,7 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
                 if let (true, Some(head)) = (is_end, answers.head(key).cloned())
                     && let Verdict::NotGrpc(status) = &head.verdict
                 {
-                    answers.refuse_http(key, NOT_GRPC_HTTP_STATUS, status);
+                    answers.refuse_call(key, NOT_GRPC_HTTP_STATUS, status);
                 }
                 return;
             }
