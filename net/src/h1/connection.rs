@@ -63,17 +63,21 @@ pub(super) enum Bad {
     TransferEncoding,
     Expectation,
     Version,
+    /// The first line names no version of HTTP: another protocol, or a broken HTTP/2 preface.
+    Foreign,
 }
 
 impl Bad {
-    fn status(self) -> u16 {
+    /// `None`: whoever speaks another protocol would take an answer for its own bytes.
+    fn status(self) -> Option<u16> {
         match self {
-            Bad::Malformed => 400,
-            Bad::HeadTooLarge => 431,
-            Bad::BodyTooLarge => 413,
-            Bad::TransferEncoding => 501,
-            Bad::Expectation => 417,
-            Bad::Version => 505,
+            Bad::Malformed => Some(400),
+            Bad::HeadTooLarge => Some(431),
+            Bad::BodyTooLarge => Some(413),
+            Bad::TransferEncoding => Some(501),
+            Bad::Expectation => Some(417),
+            Bad::Version => Some(505),
+            Bad::Foreign => None,
         }
     }
 }
@@ -104,7 +108,8 @@ impl Connection {
             && self.buffer.len() > H1_HEAD_BYTES_MAX
     }
 
-    /// Looks for the next whole request. A request that cannot be framed is answered here.
+    /// Looks for the next whole request. A request that cannot be framed is answered here, and what is not HTTP at all ends the
+    /// connection in silence.
     pub fn poll(&mut self, date: &HttpDate) -> Parsed {
         if self.closing {
             return Parsed::Nothing;
@@ -112,7 +117,10 @@ impl Connection {
         match self.advance() {
             Ok(parsed) => parsed,
             Err(bad) => {
-                self.close_with(Response::refusal(bad.status()), date);
+                match bad.status() {
+                    Some(status) => self.close_with(Response::refusal(status), date),
+                    None => self.close(),
+                }
                 Parsed::Nothing
             }
         }
@@ -274,6 +282,13 @@ impl Connection {
         None
     }
 
+    /// What is wrong with a first line whose version cannot be read.
+    fn version_fault(&self) -> Bad {
+        let line = self.buffer.split(|byte| *byte == b'\n').next();
+        let is_http = line.is_some_and(|line| memchr::memmem::find(line, b" HTTP/").is_some());
+        if is_http { Bad::Version } else { Bad::Foreign }
+    }
+
     fn parse_head(&mut self) -> Result<Stage, Bad> {
         let mut headers = [httparse::EMPTY_HEADER; H1_HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
@@ -281,7 +296,7 @@ impl Connection {
             Ok(httparse::Status::Complete(bytes)) => bytes,
             Ok(httparse::Status::Partial) => return Err(Bad::Malformed),
             Err(httparse::Error::TooManyHeaders) => return Err(Bad::HeadTooLarge),
-            Err(httparse::Error::Version) => return Err(Bad::Version),
+            Err(httparse::Error::Version) => return Err(self.version_fault()),
             Err(_) => return Err(Bad::Malformed),
         };
         let framing = Framing::read(&request)?;

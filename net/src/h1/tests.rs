@@ -122,6 +122,13 @@ fn what_cannot_be_framed_is_refused_and_closed() {
 }
 
 #[test]
+fn what_is_not_http_is_closed_in_silence() {
+    let (out, connection) = serve(&[b"INVALID CONNECTION PREFACE\r\n\r\n"]);
+    assert_eq!(out, "");
+    assert!(connection.is_closing());
+}
+
+#[test]
 fn chunks_that_sum_past_the_bound_are_refused() {
     let mut input = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..9 {
