@@ -1,15 +1,17 @@
 //! What the store costs per operation: put, get, scan and count at 1k, 100k and 1M keys.
 //! `cargo bench -p basalt-bench --bench tree`; one size only: append e.g. `100000`.
 
+mod cpu;
+
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use basalt_engine::mvcc::{KeyRange, Reader, Resume, SliceBound, Store, StoreConfig, Want};
 use basalt_engine::types::LeaseId;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::cpu::{CpuTime, cpu_time};
 
 /// The server's allocator: a put is to a good part the copying and freeing of nodes.
 #[global_allocator]
@@ -21,44 +23,6 @@ const NONE: LeaseId = LeaseId(0);
 
 /// Puts of one batch: what a busy loop publishes at once.
 const BATCH: u64 = 100;
-
-/// CPU time of the measuring thread: what counts on a machine that others use too.
-struct CpuTime;
-
-fn cpu_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(now.tv_nsec.unsigned_abs())
-}
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        cpu_time()
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        cpu_time().saturating_sub(start)
-    }
-
-    fn add(&self, one: &Duration, other: &Duration) -> Duration {
-        *one + *other
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        WallTime.to_f64(value)
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 fn key(number: u64) -> [u8; 16] {
     let mut key = *b"/bench/000000000";
