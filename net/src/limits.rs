@@ -11,6 +11,8 @@ pub const H1_CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
 
 /// Unsent bytes of a connection above which it is read no more until they are written (design: backpressure).
 pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes that wait for one client, in queues and in the output buffer, above which no further long answer is made for it.
+pub const WAITING_ANSWERS_BYTES_MAX: usize = 4 << 20;
 /// Queued answers are moved to the output buffer up to this many bytes at a time, so that a small answer never waits
 /// behind more than that.
 pub const OUT_FILL_BYTES: usize = 256 << 10;

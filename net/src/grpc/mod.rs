@@ -114,6 +114,10 @@ pub trait Calls {
     /// Ends a streaming answer, after all that was sent.
     fn finish(&mut self, call: CallId, status: Status);
 
+    /// Whether a long answer to this call may be made now: not while much waits for the client of its connection.
+    /// A call that is gone has room.
+    fn has_room(&mut self, call: CallId) -> bool;
+
     /// Answers an HTTP/1.1 request.
     fn reply_http(&mut self, call: CallId, response: h1::Response);
 }

@@ -8,7 +8,7 @@ use super::slots::Slots;
 use super::stream::Stream;
 use crate::limits::{
     KEPT_BUFFER_BYTES_MAX, SPARE_HEAD_BYTES_MAX, SPARE_HEADS_MAX, TOLERATED_STREAMS_MAX,
-    UNSENT_BYTES_MAX,
+    UNSENT_BYTES_MAX, WAITING_ANSWERS_BYTES_MAX,
 };
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -318,6 +318,11 @@ impl<P: Protocol> Streams<P> {
     }
 
     /// Bytes for the socket.
+    /// Whether little enough waits for the peer that a long answer may join it.
+    pub fn has_room(&self) -> bool {
+        self.queued_bytes + self.unsent().len() < WAITING_ANSWERS_BYTES_MAX
+    }
+
     pub(super) fn unsent(&self) -> &[u8] {
         &self.out[self.written..]
     }

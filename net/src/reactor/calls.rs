@@ -94,6 +94,20 @@ impl Calls for LoopCalls<'_> {
         self.with_answers(call, |answers| answers.finish(call.stream, status));
     }
 
+    fn has_room(&mut self, call: CallId) -> bool {
+        let key = Key {
+            index: call.conn,
+            generation: call.generation,
+        };
+        match &self.driven {
+            Some((driven, answers)) if *driven == key => answers.has_room(),
+            _ => match self.table.conns.get_mut(key).map(|conn| &mut conn.protocol) {
+                Some(Protocol::Http2(connection)) => connection.answers().has_room(),
+                _ => true,
+            },
+        }
+    }
+
     fn reply_http(&mut self, call: CallId, response: h1::Response) {
         let key = Key {
             index: call.conn,

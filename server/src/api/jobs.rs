@@ -10,7 +10,10 @@ use basalt_pb::hot::{RangeRequest, TxnRequest};
 
 use super::errors::Error;
 use super::gate::Rpc;
-use super::limits::{HOLD_TIME_MAX, JOB_SLICES_PER_TURN, JOBS_MAX};
+use super::limits::{
+    HOLD_TIME_MAX, JOB_SLICES_PER_TURN, JOBS_MAX, JOBS_PER_CONNECTION_MAX, JOBS_RUNNING_MAX,
+    STALLED_LOOK_INTERVAL,
+};
 use super::meter::Meter;
 use super::read_txn::{ReadTxn, Stop};
 use super::stream::StreamWork;
@@ -18,7 +21,14 @@ use super::stream::StreamWork;
 /// The unfinished reads of one loop.
 #[derive(Default)]
 pub(super) struct Jobs {
+    /// Worked on by turns; those that `queued` gave are [`JOBS_RUNNING_MAX`] at most.
     running: VecDeque<Job>,
+    /// In the order in which they came.
+    queued: VecDeque<Job>,
+    /// Reads for whose answer the connection has no room.
+    stalled: Vec<Job>,
+    /// When `stalled` is looked at again.
+    next_look: Option<Instant>,
     /// Streams whose client does not read fast enough.
     paused: Vec<Job>,
 }
@@ -75,9 +85,13 @@ impl Jobs {
         call: CallId,
         message: &[u8],
         floor: i64,
-        (work, out): (JobWork, Vec<u8>),
+        (work, mut out): (JobWork, Vec<u8>),
     ) -> Result<(), Error> {
-        if self.running.len() + self.paused.len() >= JOBS_MAX {
+        let is_mine =
+            |job: &Job| job.call.conn == call.conn && job.call.generation == call.generation;
+        if self.iter().count() >= JOBS_MAX
+            || self.iter().filter(|job| is_mine(job)).count() >= JOBS_PER_CONNECTION_MAX
+        {
             return Err(Error::TooManyRequests);
         }
         let hold = match work {
@@ -89,7 +103,11 @@ impl Jobs {
                 Err(HoldRefused::Full) => None,
             },
         };
-        self.running.push_back(Job {
+        if self.running.len() + self.queued.len() + self.stalled.len() >= JOBS_RUNNING_MAX {
+            // It will wait, and not with room for a whole answer.
+            out.shrink_to_fit();
+        }
+        self.queued.push_back(Job {
             call,
             message: message.to_vec(),
             work,
@@ -109,7 +127,10 @@ impl Jobs {
         reader: &Reader,
         now: Instant,
     ) -> Option<Instant> {
+        self.start_holding(now);
+        self.look_at_stalled(calls, now);
         for _ in 0..JOB_SLICES_PER_TURN {
+            self.fill_running(calls, now);
             let Some(mut job) = self.running.pop_front() else {
                 break;
             };
@@ -129,7 +150,51 @@ impl Jobs {
                 },
             }
         }
-        (!self.running.is_empty()).then_some(now)
+        let has_work = !self.running.is_empty() || !self.queued.is_empty();
+        if has_work { Some(now) } else { self.next_look }
+    }
+
+    /// The time for which a read may hold its revision counts from its first turn, worked on or not.
+    fn start_holding(&mut self, now: Instant) {
+        for job in self.queued.iter_mut().rev() {
+            if job.held_since.is_some() {
+                break;
+            }
+            job.held_since = Some(now);
+        }
+    }
+
+    fn fill_running(&mut self, calls: &mut impl Calls, now: Instant) {
+        while self.running.len() < JOBS_RUNNING_MAX {
+            let Some(job) = self.queued.pop_front() else {
+                return;
+            };
+            if calls.has_room(job.call) {
+                self.running.push_back(job);
+            } else {
+                self.next_look.get_or_insert(now + STALLED_LOOK_INTERVAL);
+                self.stalled.push(job);
+            }
+        }
+    }
+
+    fn look_at_stalled(&mut self, calls: &mut impl Calls, now: Instant) {
+        if self.next_look.is_none_or(|at| now < at) {
+            return;
+        }
+        for job in std::mem::take(&mut self.stalled) {
+            if calls.has_room(job.call) {
+                self.queued.push_back(job);
+            } else {
+                self.stalled.push(job);
+            }
+        }
+        self.next_look = (!self.stalled.is_empty()).then_some(now + STALLED_LOOK_INTERVAL);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Job> {
+        let waiting = self.queued.iter().chain(&self.stalled);
+        self.running.iter().chain(&self.paused).chain(waiting)
     }
 
     pub(super) fn on_writable(&mut self, call: CallId) {
@@ -140,7 +205,9 @@ impl Jobs {
 
     pub(super) fn on_cancel(&mut self, call: CallId) {
         self.paused.retain(|job| job.call != call);
+        self.stalled.retain(|job| job.call != call);
         self.running.retain(|job| job.call != call);
+        self.queued.retain(|job| job.call != call);
     }
 }
 

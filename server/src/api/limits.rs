@@ -20,6 +20,16 @@ pub const PARKED_BYTES_MAX: usize = 16 << 20;
 /// the answer it has made so far.
 pub const JOBS_MAX: usize = 1024;
 
+/// Of them, those of one connection: it cannot take the places of all others.
+pub const JOBS_PER_CONNECTION_MAX: usize = 256;
+
+/// Unfinished reads that are worked on at a time. The others wait with at most one slice made, so
+/// that memory is bounded by the answers of a few.
+pub const JOBS_RUNNING_MAX: usize = 8;
+
+/// How often reads whose client does not take what it has are looked at again.
+pub const STALLED_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Slices that unfinished reads may do in one turn: a few hundred microseconds, so that short
 /// requests of other clients do not wait longer.
 pub const JOB_SLICES_PER_TURN: usize = 4;

@@ -164,6 +164,10 @@ impl<C: Calls> Calls for Counted<'_, C> {
         self.calls.finish(call, status);
     }
 
+    fn has_room(&mut self, call: CallId) -> bool {
+        self.calls.has_room(call)
+    }
+
     fn reply_http(&mut self, call: CallId, response: h1::Response) {
         self.calls.reply_http(call, response);
     }

@@ -25,6 +25,8 @@ struct FakeCalls {
     ended: BTreeMap<u32, Ended>,
     /// What `send` answers.
     is_full: bool,
+    /// The connection's client takes nothing.
+    has_no_room: bool,
 }
 
 impl Calls for FakeCalls {
@@ -52,6 +54,10 @@ impl Calls for FakeCalls {
 
     fn finish(&mut self, call: CallId, status: Ended) {
         self.ended.entry(call.stream).or_insert(status);
+    }
+
+    fn has_room(&mut self, _: CallId) -> bool {
+        !self.has_no_room
     }
 
     fn reply_http(&mut self, _: CallId, _: h1::Response) {

@@ -165,6 +165,32 @@ fn long_ranges_go_on_over_turns_at_one_revision() {
     assert_eq!(response.header.unwrap().revision, 2);
 }
 
+/// [SAFE-4] A client that takes nothing could else make the server hold all the answers it asked for.
+#[test]
+fn long_ranges_are_not_made_while_the_client_takes_nothing() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..20_000).map(|i| format!("k{i:05}")).collect();
+    bench.put_all(names.iter().map(|name| (name.as_str(), &b"value"[..])));
+    bench.calls.has_no_room = true;
+    let stream = bench.ask(kv::RANGE, &prefix("k", "l"));
+    let wake = bench.turn();
+    assert!(
+        wake.is_some_and(|wake| wake > bench.now),
+        "it is looked at again, later"
+    );
+    for _ in 0..50 {
+        bench.turn();
+    }
+    assert!(!bench.calls.ended.contains_key(&stream));
+    bench.calls.has_no_room = false;
+    bench.now += Duration::from_millis(20);
+    for _ in 0..50 {
+        bench.turn();
+    }
+    let response: pb::RangeResponse = bench.answer(stream);
+    assert_eq!(response.kvs.len(), 20_000);
+}
+
 /// Nothing makes a segment cold yet, but a read must park and go on when it is.
 #[test]
 fn reads_of_a_cold_segment_wait_until_it_is_warm() {
