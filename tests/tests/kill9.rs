@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use basalt_pb::etcdserverpb::{
-    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-    request_op,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op,
 };
 use basalt_tests::grpc::Client;
 use basalt_tests::server::{Kind, Server};
@@ -41,11 +41,13 @@ fn kill_again_and_again(kind: Kind, kills: u64) {
         let found = Found::read(server.address());
         known.check(&found, round);
         known.seen_revision = found.revision;
+        if known.acked.len() > FORGET_ABOVE {
+            known.forget(server.address());
+        }
     }
     println!(
         "{kills} kills, {} acknowledged writes, none lost, revision {}",
-        known.acked.len(),
-        known.seen_revision
+        known.writes, known.seen_revision
     );
 }
 
@@ -176,6 +178,8 @@ struct Known {
     pairs: Vec<(String, String)>,
     /// The revision that the last restart told.
     seen_revision: i64,
+    /// Acknowledged writes, those that were deleted since too.
+    writes: u64,
 }
 
 impl Known {
@@ -194,6 +198,7 @@ impl Known {
                     "two writes were given revision {revision}"
                 );
                 self.acked.insert(key, (value, revision));
+                self.writes += 1;
             }
         }
     }
@@ -220,6 +225,32 @@ impl Known {
             .unwrap_or(0);
         assert!(found.revision >= newest);
         assert!(found.revision >= self.seen_revision);
+    }
+}
+
+impl Known {
+    /// Deletes and compacts what was checked, so that a round costs the same after a thousand of them.
+    fn forget(&mut self, server: SocketAddr) {
+        let mut client = Client::connect(server).expect("it says that it is ready");
+        let all = DeleteRangeRequest {
+            key: "kill/".into(),
+            range_end: "kill0".into(),
+            ..DeleteRangeRequest::default()
+        };
+        let deleted: DeleteRangeResponse = client
+            .ask("/etcdserverpb.KV/DeleteRange", &all)
+            .expect("a delete is answered");
+        assert!(deleted.deleted as usize >= self.acked.len());
+        self.seen_revision = deleted.header.expect("a header").revision;
+        let compact = CompactionRequest {
+            revision: self.seen_revision,
+            ..CompactionRequest::default()
+        };
+        let _: CompactionResponse = client
+            .ask("/etcdserverpb.KV/Compact", &compact)
+            .expect("a compaction is answered");
+        self.acked.clear();
+        self.pairs.clear();
     }
 }
 
@@ -274,3 +305,6 @@ const IN_FLIGHT: usize = 16;
 /// A load thread ends by itself after so many writes, so that a server that cannot be killed ends the test all the same.
 const WRITES_MAX: usize = 20_000;
 const PAGE: i64 = 1_000;
+
+/// Acknowledged writes that are kept before they are deleted.
+const FORGET_ABOVE: usize = 20_000;
