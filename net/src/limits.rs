@@ -133,14 +133,10 @@ pub const CONNECTIONS_MAX: usize = 50_000;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Readiness events taken from the kernel at once.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
-/// From accepting a connection to its protocol and its first whole preface or head.
-pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the first to the last byte of an HTTP/1.1 request.
 pub const H1_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// An HTTP/1.1 connection without a request is closed after this long.
 pub const H1_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Unsent bytes and no progress for this long: the peer is gone or plays dead.
-pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Silence after which an idle HTTP/2 connection gives its buffers back: long against the gaps between the requests of a busy
 /// client, which would otherwise allocate anew for each.
 pub const TRIM_AFTER: Duration = Duration::from_secs(2);

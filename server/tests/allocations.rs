@@ -144,7 +144,7 @@ impl Caller {
         };
         socket
             .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
+            .expect("a socket takes a time-out above zero");
         Caller {
             socket,
             client: Client::new(1 << 20, Instant::now()),
@@ -168,10 +168,15 @@ impl Caller {
                 opened += 1;
             }
             self.client.flush(Instant::now(), &mut self.answers);
-            self.socket.write_all(self.client.out()).unwrap();
+            self.socket
+                .write_all(self.client.out())
+                .expect("the server reads");
             let written = self.client.out().len();
             self.client.advance(written);
-            let read = self.socket.read(&mut buffer).unwrap();
+            let read = self
+                .socket
+                .read(&mut buffer)
+                .expect("the server answers within a minute");
             assert!(read > 0, "the server closed the connection");
             self.client
                 .recv(&buffer[..read], Instant::now(), &mut self.answers);

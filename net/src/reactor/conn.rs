@@ -1,5 +1,5 @@
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
@@ -12,8 +12,8 @@ use super::stream::Stream;
 use crate::grpc::{self, CallId, Service};
 use crate::h1::{self, HttpDate};
 use crate::limits::{
-    FIRST_BYTES_TIMEOUT, H1_IDLE_TIMEOUT, H1_REQUEST_TIMEOUT, LINGER_TIMEOUT,
-    READ_BYTES_PER_TURN_MAX, TRIM_AFTER, UNSENT_BYTES_MAX, WRITE_STALL_TIMEOUT,
+    H1_IDLE_TIMEOUT, H1_REQUEST_TIMEOUT, LINGER_TIMEOUT, READ_BYTES_PER_TURN_MAX, TRIM_AFTER,
+    UNSENT_BYTES_MAX,
 };
 use crate::sniff::{Sniffed, sniff};
 
@@ -44,6 +44,10 @@ pub(super) struct Conn {
     wrote_in_turn: u64,
     /// When the present stage (first bytes, request, idleness, lingering) began; for HTTP/2, when bytes last came.
     since: Instant,
+    /// From accepting to knowing the protocol; the same bound as HTTP/2 has for its preface.
+    first_bytes_timeout: Duration,
+    /// How long a client may take nothing of what waits for it; `None` is for ever, as etcd does.
+    stall_timeout: Option<Duration>,
 }
 
 /// What the bytes of a connection are.
@@ -113,6 +117,8 @@ impl Conn {
             blocked_since: None,
             wrote_in_turn: 0,
             since: now,
+            first_bytes_timeout: config.grpc.limits.preface_timeout,
+            stall_timeout: config.grpc.limits.stall_timeout,
         }
     }
 
@@ -135,10 +141,15 @@ impl Conn {
         (self.readable || self.is_nudged) && self.wants_read()
     }
 
+    /// When a client that takes nothing of what waits for it is given up.
+    fn stalls_at(&self) -> Option<Instant> {
+        Some(self.blocked_since? + self.stall_timeout?)
+    }
+
     /// When something must have happened; the latest of them shows as an early call that changes nothing.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stage = match &self.protocol {
-            Protocol::Sniffing { .. } => Some(self.since + FIRST_BYTES_TIMEOUT),
+            Protocol::Sniffing { .. } => Some(self.since + self.first_bytes_timeout),
             Protocol::Http1 { connection, .. } if connection.is_answering() => None,
             Protocol::Http1 { connection, .. } if connection.is_receiving() => {
                 Some(self.since + H1_REQUEST_TIMEOUT)
@@ -154,7 +165,7 @@ impl Conn {
             Protocol::Lingering => Some(self.since + LINGER_TIMEOUT),
             Protocol::Driven => None,
         };
-        let stall = self.blocked_since.map(|since| since + WRITE_STALL_TIMEOUT);
+        let stall = self.stalls_at();
         [stage, stall].into_iter().flatten().min()
     }
 
@@ -353,10 +364,7 @@ pub(super) fn on_deadline<S: Service>(
     if conn.deadline().is_none_or(|at| at > now) {
         return Received::Enough;
     }
-    if conn
-        .blocked_since
-        .is_some_and(|since| since + WRITE_STALL_TIMEOUT <= now)
-    {
+    if conn.stalls_at().is_some_and(|at| at <= now) {
         return Received::Gone;
     }
     match &mut conn.protocol {
