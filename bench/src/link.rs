@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use basalt_net::grpc::client::{Answered, Client, Template};
 use basalt_net::grpc::{Code, Metadata, Status};
+use basalt_net::hpack::Encoder;
 
 use crate::workload::Method;
 
@@ -29,10 +30,84 @@ pub(crate) enum Ending<'a> {
 /// Net's client with our calls beside its streams.
 pub(crate) struct Link {
     client: Client,
-    templates: [Template; Method::ALL.len()],
+    heads: Heads,
     open: Open,
     /// Calls for which the server allows no stream yet.
     waiting: VecDeque<(Call, Vec<u8>)>,
+}
+
+/// Header blocks as Go's client sends them: what a first call of a method puts into the table, later calls only name.
+struct Heads {
+    authority: String,
+    encoder: Encoder,
+    /// The block of a method's later calls, made when the table no longer changed.
+    later: [Option<Template>; Method::ALL.len()],
+    has_called: [bool; Method::ALL.len()],
+    /// The block of a first call that has not been sent yet.
+    first: Option<Template>,
+}
+
+impl Heads {
+    fn new(authority: &str) -> Self {
+        Self {
+            authority: authority.to_owned(),
+            encoder: Encoder::new(TABLE_BYTES, true),
+            later: [const { None }; Method::ALL.len()],
+            has_called: [false; Method::ALL.len()],
+            first: None,
+        }
+    }
+
+    /// The block for the next call. Asked again for the same method until it is sent.
+    fn of(&mut self, method: Method) -> &Template {
+        let has_called = self.has_called[method as usize];
+        let place = if has_called {
+            &self.later[method as usize]
+        } else {
+            &self.first
+        };
+        if place.is_none() {
+            let block = Some(self.code(method));
+            if has_called {
+                self.later[method as usize] = block;
+            } else {
+                self.first = block;
+            }
+        }
+        let place = if has_called {
+            &self.later[method as usize]
+        } else {
+            &self.first
+        };
+        place.as_ref().expect("made above")
+    }
+
+    fn on_sent(&mut self, method: Method) {
+        if !self.has_called[method as usize] {
+            self.has_called[method as usize] = true;
+            self.first = None;
+            // What the block added has moved the places of all that is in the table.
+            self.later = [const { None }; Method::ALL.len()];
+        }
+    }
+
+    fn code(&mut self, method: Method) -> Template {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", method.path()),
+            (":authority", &self.authority),
+            ("content-type", "application/grpc"),
+            ("user-agent", "basalt-bench"),
+            ("te", "trailers"),
+        ];
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            self.encoder
+                .field(&mut block, name.as_bytes(), value.as_bytes());
+        }
+        Template::coded(block)
+    }
 }
 
 /// The open calls by stream. Streams are opened in order and end almost in order, so a ring is as good as a map.
@@ -56,7 +131,7 @@ impl Link {
     pub(crate) fn new(authority: &str, now: Instant) -> Self {
         Self {
             client: Client::new(MESSAGE_BYTES_MAX, now),
-            templates: Method::ALL.map(|method| Template::new(method.path(), authority, &[], None)),
+            heads: Heads::new(authority),
             open: Open {
                 first: 1,
                 ..Open::default()
@@ -67,14 +142,21 @@ impl Link {
 
     /// Starts a call, now or as soon as the server allows it.
     pub(crate) fn send(&mut self, message: &[u8], call: Call) {
-        let template = &self.templates[call.method as usize];
-        match self
-            .client
-            .call(template, |out| out.extend_from_slice(message))
-        {
-            Some(stream) => self.open.begin(stream, call),
-            None => self.waiting.push_back((call, message.to_vec())),
+        // Calls leave in order: a header block may rest on the one before it.
+        if !self.waiting.is_empty() || !self.start(message, call) {
+            self.waiting.push_back((call, message.to_vec()));
         }
+    }
+
+    fn start(&mut self, message: &[u8], call: Call) -> bool {
+        let template = self.heads.of(call.method);
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(message);
+        let Some(stream) = self.client.call(template, write) else {
+            return false;
+        };
+        self.heads.on_sent(call.method);
+        self.open.begin(stream, call);
+        true
     }
 
     /// Takes what the socket gave; `done` hears of each call that ended.
@@ -96,15 +178,10 @@ impl Link {
             bail!("the connection failed: {reason:?}");
         }
         while let Some((call, message)) = self.waiting.pop_front() {
-            let template = &self.templates[call.method as usize];
-            let Some(stream) = self
-                .client
-                .call(template, |out| out.extend_from_slice(&message))
-            else {
+            if !self.start(&message, call) {
                 self.waiting.push_front((call, message));
                 break;
-            };
-            self.open.begin(stream, call);
+            }
         }
         Ok(())
     }
@@ -200,3 +277,6 @@ impl Answered for Hearer<'_> {
 
 /// The largest answer that is taken: far above a page of any workload.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// The table that every peer has unless it says otherwise; ours do not.
+const TABLE_BYTES: usize = 4096;

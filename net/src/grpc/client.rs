@@ -50,6 +50,14 @@ impl Template {
     }
 }
 
+impl Template {
+    /// A block that the caller has coded. It may use and change the connection's table; then it has to be sent where the
+    /// caller's encoder stands, once if it changes the table.
+    pub fn coded(block: Vec<u8>) -> Template {
+        Template { block }
+    }
+}
+
 /// Who hears of answers.
 pub trait Answered {
     /// One message of the answer to the call on this stream.
