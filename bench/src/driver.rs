@@ -177,9 +177,6 @@ impl Driver {
         // The load's own operations belong to no figure.
         self.tally = Tally::default();
 
-        let begins = self.now() + self.plan.warmup.as_nanos() as u64;
-        let ends = begins + self.plan.duration.as_nanos() as u64;
-        self.measured = begins..ends;
         let phase = match self.plan.pace {
             Pace::Closed { streams } => Phase::Closed { streams },
             Pace::Open { per_second } => Phase::Open {
@@ -188,12 +185,16 @@ impl Driver {
                 started: 0,
             },
         };
-        self.go(phase, Some(begins), progress)?;
+        let warm = self.now() + self.plan.warmup.as_nanos() as u64;
+        self.go(phase, Some(warm), progress)?;
         let at_begin = meter.read()?;
-        let measure_from = self.now();
+        // The warm-up may have ended late, in the middle of a long turn.
+        let begins = self.now();
+        let ends = begins + self.plan.duration.as_nanos() as u64;
+        self.measured = begins..ends;
         self.go(self.phase, Some(ends), progress)?;
         let at_end = meter.read()?;
-        let elapsed = Duration::from_nanos(self.now() - measure_from);
+        let elapsed = self.plan.duration;
         let cost = Counters::until(&at_begin, &at_end);
         self.go(Phase::Drain, None, progress)?;
         let after = self.revision(progress)?;
