@@ -91,8 +91,11 @@ fn normalise(args: &[String]) -> Result<Vec<String>, Exit> {
                     })?;
                     words.push(format!("--{body}={value}"));
                 }
-                // Clap refuses it, with the nearest name.
-                (_, None) => words.push(format!("--{body}")),
+                // Clap refuses it, with the nearest name. What follows may be its value, so nothing is said of that.
+                (_, None) => {
+                    words.push(format!("--{body}"));
+                    return Ok(words);
+                }
             }
         }
     }
@@ -215,6 +218,20 @@ mod tests {
             panic!("accepted")
         };
         assert!(text.contains("--data-dir"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_flag_is_a_usage_error_also_with_its_value_apart() {
+        for words in [
+            &["--datadir=x"][..],
+            &["--datadir", "x"],
+            &["-datadir", "x"],
+        ] {
+            let Err(Exit::Usage(text)) = parse_words(words) else {
+                panic!("{words:?} was not a usage error")
+            };
+            assert!(text.contains("--data-dir"), "{text}");
+        }
     }
 
     #[test]
