@@ -4,14 +4,17 @@ use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
+use crate::record::Cost;
 use anyhow::{Context, Result};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 
 /// All counters at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     server_ns: u64,
+    server_threads_ns: u64,
     server_switches: u64,
     client_ns: u64,
     machine_ns: u64,
@@ -24,27 +27,6 @@ struct Disk {
     writes: u64,
     bytes: u64,
     flushes: u64,
-}
-
-/// The difference of two moments.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Cost {
-    /// Nanoseconds of CPU of all threads of the server's process, io_uring's workers included.
-    pub server_cpu_ns: u64,
-    /// Switches of the server's threads from and to a CPU.
-    pub server_switches: u64,
-    /// Nanoseconds of CPU of this generator.
-    pub client_cpu_ns: u64,
-    /// Busy nanoseconds of all CPUs without this generator: also the kernel's workers, and whatever else runs. Steps of 10 ms.
-    pub machine_less_client_ns: u64,
-    /// Nanoseconds that the hypervisor took away.
-    pub steal_ns: u64,
-    /// Write requests that reached the device of the data directory.
-    pub disk_writes: u64,
-    /// Bytes written to it.
-    pub disk_bytes: u64,
-    /// Cache flushes of it.
-    pub disk_flushes: u64,
 }
 
 /// Whose counters to read.
@@ -60,7 +42,7 @@ impl Meter {
     /// When the process or the directory is not there.
     pub(crate) fn new(server: Option<u32>, data_dir: Option<&Path>) -> Result<Self> {
         if let Some(process) = server {
-            server_clock(process)?;
+            process_clock(process)?;
         }
         let device = data_dir.map(device_of).transpose()?;
         Ok(Self { server, device })
@@ -71,15 +53,21 @@ impl Meter {
     /// # Errors
     /// When the server is gone.
     pub(crate) fn read(&self) -> Result<Counters> {
-        let (server_ns, server_switches) = self
+        let (server_threads_ns, server_switches) = self
             .server
-            .map(server_clock)
+            .map(threads_clock)
+            .transpose()?
+            .unwrap_or_default();
+        let server_ns = self
+            .server
+            .map(process_clock)
             .transpose()?
             .unwrap_or_default();
         let own = clock_gettime(ClockId::ProcessCPUTime);
         let (machine_ns, steal_ns) = machine_clock()?;
         Ok(Counters {
             server_ns,
+            server_threads_ns,
             server_switches,
             client_ns: own.tv_sec as u64 * SECOND_NS + own.tv_nsec as u64,
             machine_ns,
@@ -113,8 +101,11 @@ impl Counters {
     pub(crate) fn until(&self, later: &Counters) -> Cost {
         let client = later.client_ns - self.client_ns;
         Cost {
+            server_cpu_ns: later.server_ns - self.server_ns,
             // Threads that ended in between take their time with them: never below zero.
-            server_cpu_ns: later.server_ns.saturating_sub(self.server_ns),
+            server_threads_ns: later
+                .server_threads_ns
+                .saturating_sub(self.server_threads_ns),
             server_switches: later.server_switches.saturating_sub(self.server_switches),
             client_cpu_ns: client,
             machine_less_client_ns: (later.machine_ns - self.machine_ns).saturating_sub(client),
@@ -126,8 +117,17 @@ impl Counters {
     }
 }
 
+/// Nanoseconds that a process has run, by its own clock; threads that ended are in it.
+fn process_clock(process: u32) -> Result<u64> {
+    let id = Pid::from_raw(i32::try_from(process)?);
+    let now = clock_getcpuclockid(id)
+        .and_then(nix::time::clock_gettime)
+        .with_context(|| format!("no process {process}"))?;
+    Ok(now.tv_sec() as u64 * SECOND_NS + now.tv_nsec() as u64)
+}
+
 /// Nanoseconds on a CPU and number of time slices, summed over the threads of a process.
-fn server_clock(process: u32) -> Result<(u64, u64)> {
+fn threads_clock(process: u32) -> Result<(u64, u64)> {
     let mut sum = (0, 0);
     let tasks = fs::read_dir(format!("/proc/{process}/task"))
         .with_context(|| format!("no process {process}"))?;

@@ -1,7 +1,8 @@
 //! Latencies as they were: one histogram for the whole, one for each second, and the worst of every tenth of a second.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+
+use crate::record::{Latency, Second};
 
 /// Collects completions of the measured time.
 pub(crate) struct Recorder {
@@ -16,31 +17,6 @@ pub(crate) struct Recorder {
     last: u64,
     longest_stall: u64,
     done: u64,
-}
-
-/// One second of the measured time.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Second {
-    pub done: u64,
-    pub p50_us: f64,
-    pub p99_us: f64,
-    pub max_us: f64,
-}
-
-/// Latencies of the whole measured time, in microseconds.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Latency {
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
-    pub p9999_us: f64,
-    pub max_us: f64,
-    /// The longest time in which nothing at all completed.
-    pub longest_stall_us: f64,
-    /// Tenths of a second whose worst latency was above ten times the median: pauses.
-    pub pauses: u64,
 }
 
 impl Recorder {
@@ -102,6 +78,10 @@ impl Recorder {
             max_us: self.whole.max() as f64 / 1000.0,
             longest_stall_us: self.longest_stall as f64 / 1000.0,
             pauses: self.worst.iter().filter(|worst| **worst > pause_ns).count() as u64,
+            curve: CURVE
+                .iter()
+                .map(|quantile| (*quantile, at(*quantile)))
+                .collect(),
         };
         (latency, self.seconds)
     }
@@ -125,6 +105,12 @@ const WINDOW_NS: u64 = 100_000_000;
 const LATENCY_NS_MIN: u64 = 1_000;
 const LATENCY_NS_MAX: u64 = 60 * SECOND_NS;
 const DIGITS: u8 = 3;
+
+/// Where the latency curve of a picture has its points.
+const CURVE: &[f64] = &[
+    0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99,
+    0.993, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99995, 0.99999, 1.0,
+];
 
 #[cfg(test)]
 mod tests {

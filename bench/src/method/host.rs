@@ -1,11 +1,11 @@
 //! What a figure depends on besides the code: the machine, the kernel and the two programs.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde::Serialize;
-
-use crate::compare::Comparison;
 
 /// As far as the kernel tells; what it does not tell is empty.
 #[derive(Serialize)]
@@ -19,18 +19,22 @@ pub(crate) struct Host {
     data_mount: String,
     pressure_cpu: String,
     commit: String,
-    a: Program,
-    b: Program,
+    /// By the names of the records.
+    servers: BTreeMap<String, Program>,
 }
 
 #[derive(Serialize)]
 struct Program {
+    command: String,
     sha256: String,
     version: String,
 }
 
-/// Asks.
-pub(crate) fn describe(comparison: &Comparison) -> Host {
+/// Asks. `servers` are names and commands.
+pub(crate) fn describe<'a>(
+    servers: impl Iterator<Item = (&'a str, &'a str)>,
+    data_root: &Path,
+) -> Host {
     let line = |file: &str, begins: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         text.lines()
@@ -51,19 +55,21 @@ pub(crate) fn describe(comparison: &Comparison) -> Host {
                 "-o",
                 "SOURCE,FSTYPE,OPTIONS",
                 "-T",
-                &comparison.data_root.to_string_lossy(),
+                &data_root.to_string_lossy(),
             ],
         ),
         pressure_cpu: line("/proc/pressure/cpu", "some"),
-        commit: crate::results::commit(),
-        a: program(&comparison.a),
-        b: program(&comparison.b),
+        commit: super::results::commit(),
+        servers: servers
+            .map(|(name, command)| (name.to_owned(), program(command)))
+            .collect(),
     }
 }
 
 fn program(command: &str) -> Program {
     let path = command.split_whitespace().next().unwrap_or_default();
     Program {
+        command: command.to_owned(),
         sha256: output("sha256sum", &[path])
             .split_whitespace()
             .next()

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::alarm::Alarm;
-use crate::cost::{Cost, Counters, Meter};
-use crate::link::{Call, Ending, Link};
-use crate::measure::Recorder;
-use crate::workload::{Answer, Method, Verdict, Workload};
+use super::alarm::Alarm;
+use super::link::{Call, Ending, Link};
+use super::recorder::Recorder;
+use super::workload::{Answer, Method, Verdict, Workload};
+use crate::cost::{Counters, Meter};
+use crate::record::Cost;
 
 /// How operations are started.
 #[derive(Clone, Copy, Debug)]

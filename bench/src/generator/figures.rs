@@ -3,58 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde::Serialize;
+use super::driver::{Outcome, Tally};
+use crate::record::{Figures, PerOperation, Verified};
 
-use crate::cost::Cost;
-use crate::driver::{Outcome, Tally};
-use crate::measure::{Latency, Second};
-
-/// All figures of one run.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
-    /// Operations of the measured time.
-    pub operations: u64,
-    pub seconds: f64,
-    pub per_second: f64,
-    pub latency: Latency,
-    pub per_operation: PerOperation,
-    pub cost: Cost,
-    /// The generator's share of one CPU: near 1 it was the limit, and the rate says nothing about the server.
-    pub client_busy: f64,
-    pub client_us_per_operation: f64,
-    /// Stolen time as a share of all CPU time.
-    pub steal: f64,
-    pub server_resident_bytes: u64,
-    pub server_resident_bytes_max: u64,
-    /// Warm-up and measured time together.
-    pub verified: Verified,
-    pub by_second: Vec<Second>,
-}
-
-/// What one operation cost.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct PerOperation {
-    pub server_cpu_us: f64,
-    pub machine_less_client_us: f64,
-    pub server_switches: f64,
-    pub disk_flushes: f64,
-    pub disk_writes: f64,
-    pub disk_bytes: f64,
-}
-
-/// What was checked.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Verified {
-    pub answered_right: u64,
-    pub txn_conflicts: u64,
-    pub acknowledged_changes: u64,
-    pub revisions: i64,
-    pub read_back: u64,
-    pub failures: std::collections::BTreeMap<String, u64>,
-    pub over_limit: u64,
-}
-
-impl Report {
+impl Figures {
     /// Divides. `memory` is the server's, now and at most.
     pub(crate) fn new(outcome: Outcome, memory: Option<(u64, u64)>) -> Self {
         let Outcome {
@@ -71,6 +23,7 @@ impl Report {
         let (now, most) = memory.unwrap_or_default();
         Self {
             operations,
+            inner_operations: operations,
             seconds,
             per_second: operations as f64 / seconds,
             latency,
@@ -86,10 +39,14 @@ impl Report {
             client_us_per_operation: each(cost.client_cpu_ns) / 1e3,
             steal: share(cost.steal_ns, elapsed, cpus),
             cost,
+            others_busy: 0.0,
             server_resident_bytes: now,
             server_resident_bytes_max: most,
+            server_proportional_bytes: 0,
             verified: Verified::new(tally),
             by_second,
+            capacity: None,
+            overload: None,
         }
     }
 
@@ -165,6 +122,7 @@ impl Verified {
             read_back: tally.read_back,
             failures: tally.failures,
             over_limit: tally.over_limit,
+            digest: None,
         }
     }
 }

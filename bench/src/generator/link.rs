@@ -8,7 +8,7 @@ use basalt_net::grpc::client::{Answered, Client, Template};
 use basalt_net::grpc::{Code, Metadata, Status};
 use basalt_net::hpack::Encoder;
 
-use crate::workload::Method;
+use super::workload::Method;
 
 /// What a call is about, given back with its end.
 #[derive(Clone, Copy, Debug)]

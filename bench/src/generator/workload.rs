@@ -1,53 +1,8 @@
 //! What is asked of the server: keys, values and requests from a seed, and what every answer must show.
 
 use basalt_pb::hot::{self, PutRequest, RangeRequest, Wire, WireType};
-use clap::ValueEnum;
-use serde::Serialize;
 
-/// What one operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// Put of a random key.
-    Put,
-    /// Range of one random key.
-    Get,
-    /// Range of `--limit` keys from a random one on.
-    Range,
-    /// What Kubernetes sends: compare the mod revision of a key with the one seen last, put it, else read it.
-    Txn,
-    /// Gets and puts by `--read-percent`.
-    Mixed,
-}
-
-/// The shape of a run's data and requests.
-#[derive(Clone, Debug, clap::Args, Serialize)]
-pub(crate) struct Shape {
-    /// What one operation is
-    #[arg(long, value_enum, default_value = "put")]
-    pub workload: Kind,
-    /// How many keys there are
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub keys: u32,
-    /// Bytes of a key; 8 is a binary number, more begins with /registry/
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(8..4096))]
-    pub key_size: u16,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..1_500_000))]
-    pub value_size: u32,
-    /// Reads are serializable instead of linearizable
-    #[arg(long)]
-    pub serializable: bool,
-    /// Keys of one answer of the range workload
-    #[arg(long, default_value_t = 1000)]
-    pub limit: u32,
-    /// Gets among a hundred operations of the mixed workload
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub read_percent: u8,
-    /// The same seed draws the same keys and values
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-}
+use crate::plan::{Kind, Shape};
 
 /// The method that a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +83,11 @@ impl Workload {
             Kind::Put => Method::Put,
             Kind::Get | Kind::Range => Method::Range,
             Kind::Txn => Method::Txn,
-            Kind::Mixed if self.random.u8(0..100) < self.shape.read_percent => Method::Range,
+            Kind::Mixed if self.random.f64() * (self.shape.read_ratio + 1.0) >= 1.0 => {
+                Method::Range
+            }
             Kind::Mixed => Method::Put,
+            Kind::TxnPuts | Kind::TxnCompares => Method::Txn,
         };
         match method {
             Method::Put => self.write_put(key, out),

@@ -1,0 +1,165 @@
+//! What is measured, and how: the committed plans (`bench/plans/*.json`), and the same words as flags of `run`.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Placement;
+
+/// A file of `bench/plans/`, kept as `plan.json` beside what it led to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// Last part of the results folder's name: lower case letters, digits, `-`.
+    pub name: String,
+    /// What the plan is for, in one or two sentences.
+    pub note: String,
+    pub methods: BTreeMap<String, Method>,
+    pub cells: Vec<Cell>,
+}
+
+/// How much effort a cell gets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Method {
+    /// `basalt`, `etcd-tuned`, `etcd-default`; a round is all of them in this order, then all in the opposite order (A B B A for two).
+    pub servers: Vec<String>,
+    pub placements: Vec<Placement>,
+    pub rounds: u32,
+    /// Measured seconds of a slice.
+    pub seconds: f64,
+    /// Seconds before them.
+    pub warmup: f64,
+    /// Slices of one cell and placement that may be run again because they were discarded.
+    pub repeats_max: u32,
+}
+
+/// One workload at one load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cell {
+    /// Begins with the workload's number: `W02-put-100`. Lower case letters, digits, `-` after it; also a file name.
+    pub name: String,
+    /// A few words for people.
+    pub title: String,
+    /// A name in `Plan::methods`.
+    pub method: String,
+    /// Instead of the method's: for cells that only one server takes part in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<Vec<String>>,
+    #[serde(default)]
+    pub load: Load,
+    #[serde(default)]
+    pub shape: Shape,
+}
+
+/// How hard.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Load {
+    /// Connections
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub conns: u16,
+    /// Calls in flight on each connection of a closed loop
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub streams: u16,
+    /// Operations per second of an open loop, on all connections together; without it the loop is closed
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// An open loop's operations come at random times (Poisson) instead of evenly
+    #[arg(long, requires = "rate")]
+    pub poisson: bool,
+    /// Find the highest rate of an open loop whose p99 stays below so many milliseconds
+    #[arg(long, conflicts_with = "rate")]
+    pub capacity_p99_ms: Option<f64>,
+    /// Twice the capacity, then half of it: what an overload does
+    #[arg(long, conflicts_with_all = ["rate", "capacity_p99_ms"])]
+    pub overload: bool,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            conns: 10,
+            streams: 10,
+            rate: None,
+            poisson: false,
+            capacity_p99_ms: None,
+            overload: false,
+        }
+    }
+}
+
+/// What one operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Put of a random key.
+    Put,
+    /// Range of one random key.
+    Get,
+    /// Range of `limit` keys from a random one on.
+    Range,
+    /// What Kubernetes sends: compare the mod revision of a key with the one seen last, put it, else read it.
+    Txn,
+    /// Ranges of `limit` keys and puts, by `read_ratio`.
+    Mixed,
+    /// One txn of `batch` puts.
+    TxnPuts,
+    /// One txn of `batch` compares that hold, and one put.
+    TxnCompares,
+}
+
+/// The shape of a run's data and requests.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Shape {
+    /// What one operation is
+    #[arg(long, value_enum, default_value = "put")]
+    pub workload: Kind,
+    /// How many keys there are
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keys: u32,
+    /// Bytes of a key; 8 is a binary number, more begins with /registry/
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(8..4096))]
+    pub key_size: u16,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..1_500_000))]
+    pub value_size: u32,
+    /// Reads are serializable instead of linearizable
+    #[arg(long)]
+    pub serializable: bool,
+    /// Keys of one answer of the range and mixed workloads
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u32,
+    /// Reads for each write of the mixed workload
+    #[arg(long, default_value_t = 1.0)]
+    pub read_ratio: f64,
+    /// Txns of a hundred that compare with an outdated revision
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub conflict_percent: u8,
+    /// Puts or compares of one txn
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub batch: u16,
+    /// The same seed draws the same keys and values
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            workload: Kind::Put,
+            keys: 100_000,
+            key_size: 8,
+            value_size: 256,
+            serializable: false,
+            limit: 1000,
+            read_ratio: 1.0,
+            conflict_percent: 0,
+            batch: 10,
+            seed: 1,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The raw data: what one slice measured, as a line of `slices.jsonl`. Written by `method`, read by `report`.
+//!
+//! Promises: a folder of today can be read by every later release; a field is added with a default, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One measured slice of a plan: one cell, one placement, one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Slice {
+    /// The cell's name in the plan, such as `W02-put-100`.
+    pub cell: String,
+    pub placement: Placement,
+    /// `basalt`, `etcd-tuned`, `etcd-default`, or the name given with `--other`.
+    pub server: String,
+    /// Counted from 1 within cell and placement; a repeated slice keeps the round of the one it replaces.
+    pub round: u32,
+    /// Place in the whole run, counted from 1.
+    pub place: u32,
+    /// Why the slice counts for nothing; it is kept to be looked at.
+    pub discarded: Option<String>,
+    pub figures: Figures,
+}
+
+/// Where the server and the generator run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Placement {
+    /// Server on CPU 0, generator on CPU 1 (P1 of the method).
+    Pinned,
+    /// The kernel decides (P2).
+    Unpinned,
+}
+
+/// All figures of one run against one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// Operations of the measured time.
+    pub operations: u64,
+    /// What the operations hold in all: puts or compares of a txn counted one by one. Equal to `operations` for single ones.
+    pub inner_operations: u64,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub latency: Latency,
+    pub per_operation: PerOperation,
+    pub cost: Cost,
+    /// The generator's share of one CPU: near 1 it was the limit, and the rate says nothing about the server.
+    pub client_busy: f64,
+    pub client_us_per_operation: f64,
+    /// Stolen time as a share of all CPU time.
+    pub steal: f64,
+    /// The largest share of one CPU that a process other than server and generator used.
+    pub others_busy: f64,
+    pub server_resident_bytes: u64,
+    pub server_resident_bytes_max: u64,
+    /// Proportional share of the server's memory.
+    pub server_proportional_bytes: u64,
+    /// Warm-up and measured time together.
+    pub verified: Verified,
+    pub by_second: Vec<Second>,
+    /// Found by bisection, when the cell asks for it.
+    pub capacity: Option<Capacity>,
+    /// What an overload did, when the cell is one.
+    pub overload: Option<Overload>,
+}
+
+/// Latencies of the whole measured time, in microseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub p9999_us: f64,
+    pub max_us: f64,
+    /// The longest time in which nothing at all completed.
+    pub longest_stall_us: f64,
+    /// Tenths of a second whose worst latency was above ten times the median: pauses.
+    pub pauses: u64,
+    /// Quantile and latency, rising, dense towards 1; for pictures.
+    pub curve: Vec<(f64, f64)>,
+}
+
+/// One second of the measured time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Second {
+    pub done: u64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub max_us: f64,
+}
+
+/// What one operation cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PerOperation {
+    pub server_cpu_us: f64,
+    pub machine_less_client_us: f64,
+    pub server_switches: f64,
+    pub disk_flushes: f64,
+    pub disk_writes: f64,
+    pub disk_bytes: f64,
+}
+
+/// The difference of all counters between begin and end of the measured time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    /// Nanoseconds of CPU of the server's process by its own clock, io_uring's workers included.
+    pub server_cpu_ns: u64,
+    /// The same by the sum over its threads' schedstat: a cross-check.
+    pub server_threads_ns: u64,
+    /// Switches of the server's threads from and to a CPU.
+    pub server_switches: u64,
+    /// Nanoseconds of CPU of this generator.
+    pub client_cpu_ns: u64,
+    /// Busy nanoseconds of all CPUs without this generator: also the kernel's workers, and whatever else runs. Steps of 10 ms.
+    pub machine_less_client_ns: u64,
+    /// Nanoseconds that the hypervisor took away.
+    pub steal_ns: u64,
+    /// Write requests that reached the device of the data directory.
+    pub disk_writes: u64,
+    /// Bytes written to it.
+    pub disk_bytes: u64,
+    /// Cache flushes of it.
+    pub disk_flushes: u64,
+}
+
+/// What was checked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Verified {
+    pub answered_right: u64,
+    pub txn_conflicts: u64,
+    pub acknowledged_changes: u64,
+    pub revisions: i64,
+    pub read_back: u64,
+    pub failures: BTreeMap<String, u64>,
+    /// Due while too many were unanswered; counted as failed.
+    pub over_limit: u64,
+    /// Hash over all keys and values at the end, where the data do not depend on the order of the answers.
+    pub digest: Option<u64>,
+}
+
+/// The highest rate that was served as demanded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Capacity {
+    /// The demand: this percentile of latency stays below that many milliseconds.
+    pub p99_ms_max: f64,
+    pub per_second: f64,
+    /// Rate tried, p99 in microseconds, kept or not; in the order of the trials.
+    pub trials: Vec<(f64, f64, bool)>,
+}
+
+/// A time above capacity and the time after it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Overload {
+    /// Operations per second of a closed loop before.
+    pub capacity_per_second: f64,
+    pub offered_per_second: f64,
+    /// Answered right per second while overloaded.
+    pub goodput_per_second: f64,
+    pub failures: BTreeMap<String, u64>,
+    /// Seconds of half load until its p99 was what half load has without an overload before; none when it never was.
+    pub recovery_seconds: Option<f64>,
+}

@@ -1,0 +1,1 @@
+//! Raw data to what people look at: summaries, pictures, one page.
