@@ -9,6 +9,7 @@ mod report;
 mod statistics;
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cost::Meter;
-use crate::generator::Time;
+use crate::generator::{Data, Time};
 use crate::plan::{Load, Shape};
 
 #[derive(Parser)]
@@ -75,16 +76,25 @@ fn main() -> Result<()> {
             };
             let bar = ProgressBar::new_spinner()
                 .with_style(ProgressStyle::with_template("{elapsed_precise} {msg}")?);
-            let figures =
-                generator::measure(endpoint, &meter, &load, &shape, time, &mut |phase, done| {
-                    bar.set_message(format!("{phase}: {done} operations"));
+            let run = generator::measure(
+                endpoint,
+                &meter,
+                &load,
+                &shape,
+                Data::Load,
+                time,
+                &mut |phase, done, share| {
+                    let percent = share * 100.0;
+                    bar.set_message(format!("{phase}: {done} operations, {percent:.0} %"));
                     bar.tick();
-                })?;
+                    ControlFlow::Continue(())
+                },
+            )?;
             bar.finish_and_clear();
             if json {
-                println!("{}", serde_json::to_string_pretty(&figures)?);
+                println!("{}", serde_json::to_string_pretty(&run.figures)?);
             } else {
-                print!("{}", figures.text());
+                print!("{}", run.figures.text());
             }
             Ok(())
         }

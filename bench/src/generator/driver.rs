@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::link::{Call, Ending, Link};
 use super::recorder::Recorder;
 use super::workload::{Answer, Method, Verdict, Workload};
+use super::{Interrupted, Progress};
 use crate::cost::{Counters, Meter};
 use crate::record::Cost;
 
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
 /// What one run found.
 pub(crate) struct Outcome {
     pub recorder: Recorder,
+    /// Since the epoch, when the measurement began.
+    pub began: Duration,
     pub elapsed: Duration,
     pub cost: Cost,
     pub tally: Tally,
@@ -79,6 +82,8 @@ pub(crate) struct Driver {
     recorder: Recorder,
     /// Nanoseconds after `origin` at which the measurement begins and ends; only what is due in between is recorded.
     measured: std::ops::Range<u64>,
+    /// When the measurement will end, foretold before it begins.
+    ends: u64,
     /// Which keys have an acknowledged put.
     acked: Vec<bool>,
     last_revision: i64,
@@ -148,6 +153,7 @@ impl Driver {
             tally: Tally::default(),
             recorder: Recorder::new(),
             measured: 0..0,
+            ends: 0,
             acked: vec![false; keys as usize],
             last_revision: 0,
             message: Vec::new(),
@@ -155,29 +161,29 @@ impl Driver {
         })
     }
 
-    /// Loads, warms up, measures, drains and checks.
+    /// Writes all keys.
     ///
     /// # Errors
-    /// When a connection ends, the server stops answering, or something acknowledged is missing.
-    pub(crate) fn run(
-        mut self,
-        meter: &Meter,
-        progress: &mut dyn FnMut(&str, f64),
-    ) -> Result<Outcome> {
+    /// As of [`Driver::run`].
+    pub(crate) fn load(&mut self, progress: Progress<'_>) -> Result<()> {
         let keys = self.acked.len() as u32;
-        if self.workload.needs_load() {
-            self.go(Phase::Load { next: 0, end: keys }, None, progress)?;
-        }
-        let before = self.revision(progress)?;
-        let failures_before = self.failed();
+        self.go(Phase::Load { next: 0, end: keys }, None, progress)?;
         ensure!(
-            failures_before == 0,
+            self.failed() == 0,
             "loading failed: {:?}",
             self.tally.failures
         );
         // The load's own operations belong to no figure.
         self.tally = Tally::default();
+        Ok(())
+    }
 
+    /// Warms up, measures, drains and checks.
+    ///
+    /// # Errors
+    /// When a connection ends, the server stops answering, or something acknowledged is missing; [`Interrupted`].
+    pub(crate) fn run(mut self, meter: &Meter, progress: Progress<'_>) -> Result<Outcome> {
+        let before = self.revision(progress)?;
         let phase = match self.plan.pace {
             Pace::Closed { streams } => Phase::Closed { streams },
             Pace::Open { per_second } => Phase::Open {
@@ -186,11 +192,13 @@ impl Driver {
                 started: 0,
             },
         };
+        self.ends = self.now() + (self.plan.warmup + self.plan.duration).as_nanos() as u64;
         let warm = self.now() + self.plan.warmup.as_nanos() as u64;
         self.go(phase, Some(warm), progress)?;
         let at_begin = meter.read()?;
         // The warm-up may have ended late, in the middle of a long turn.
         let begins = self.now();
+        let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let ends = begins + self.plan.duration.as_nanos() as u64;
         self.measured = begins..ends;
         self.go(self.phase, Some(ends), progress)?;
@@ -203,6 +211,7 @@ impl Driver {
         self.read_back(progress)?;
         Ok(Outcome {
             recorder: self.recorder,
+            began,
             elapsed,
             cost,
             tally: self.tally,
@@ -210,12 +219,7 @@ impl Driver {
     }
 
     /// Runs a phase until that moment, or, without one, until it has nothing left to start and all is answered.
-    fn go(
-        &mut self,
-        phase: Phase,
-        until: Option<u64>,
-        progress: &mut dyn FnMut(&str, f64),
-    ) -> Result<()> {
+    fn go(&mut self, phase: Phase, until: Option<u64>, progress: Progress<'_>) -> Result<()> {
         self.phase = phase;
         let mut events = Events::with_capacity(EVENTS);
         let mut heard = self.now();
@@ -232,7 +236,10 @@ impl Driver {
             }
             if now - told > PROGRESS_NS {
                 told = now;
-                progress(self.phase.name(), self.tally.good as f64);
+                let share = self.share(now);
+                if progress(self.phase.name(), self.tally.good as f64, share).is_break() {
+                    bail!(Interrupted);
+                }
             }
             self.alarm.set(self.next_due(until), now)?;
             if let Err(error) = self.poll.poll(&mut events, Some(PATIENCE)) {
@@ -368,7 +375,7 @@ impl Driver {
     }
 
     /// The store's revision, by a read of our own when nothing else is in flight.
-    fn revision(&mut self, progress: &mut dyn FnMut(&str, f64)) -> Result<i64> {
+    fn revision(&mut self, progress: Progress<'_>) -> Result<i64> {
         self.phase = Phase::Drain;
         let due = self.now();
         self.message.clear();
@@ -393,7 +400,7 @@ impl Driver {
     }
 
     /// Reads a sample of the acknowledged keys; all of them when they are few.
-    fn read_back(&mut self, progress: &mut dyn FnMut(&str, f64)) -> Result<()> {
+    fn read_back(&mut self, progress: Progress<'_>) -> Result<()> {
         let acked = self.acked.iter().filter(|acked| **acked).count() as u32;
         let sample = acked.min(READ_BACK_KEYS);
         let good = self.tally.good;
@@ -447,6 +454,21 @@ impl Driver {
 
     fn failed(&self) -> u64 {
         self.tally.failures.values().sum()
+    }
+
+    /// How much of the run is done, as far as it can be foretold: loading is taken for a third of it.
+    fn share(&self, now: u64) -> f64 {
+        let part = |done: u64, all: u64| done as f64 / all.max(1) as f64;
+        match self.phase {
+            Phase::Load { next, end } => part(u64::from(next), u64::from(end)) * LOAD_SHARE,
+            Phase::Closed { .. } | Phase::Open { .. } => {
+                let end = self.ends.max(now);
+                let all = self.plan.warmup + self.plan.duration;
+                let left = part(end - now, all.as_nanos() as u64).min(1.0);
+                1.0 - left * (1.0 - LOAD_SHARE)
+            }
+            Phase::ReadBack { .. } | Phase::Drain => 1.0,
+        }
     }
 
     fn now(&self) -> u64 {
@@ -575,6 +597,9 @@ const LOAD_STREAMS: usize = 32;
 
 /// Acknowledged keys read at the end.
 const READ_BACK_KEYS: u32 = 1_000;
+
+/// See `Driver::share`.
+const LOAD_SHARE: f64 = 1.0 / 3.0;
 
 const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;

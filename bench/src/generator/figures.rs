@@ -3,25 +3,27 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::Intervals;
 use super::driver::{Outcome, Tally};
 use crate::record::{Figures, PerOperation, Verified};
 
 impl Figures {
     /// Divides. `memory` is the server's, now and at most.
-    pub(crate) fn new(outcome: Outcome, memory: Option<(u64, u64)>) -> Self {
+    pub(crate) fn new(outcome: Outcome, memory: Option<(u64, u64)>) -> (Self, Intervals) {
         let Outcome {
             recorder,
+            began,
             elapsed,
             cost,
             tally,
         } = outcome;
         let operations = recorder.done();
         let each = |sum: u64| sum as f64 / operations.max(1) as f64;
-        let (latency, by_second) = recorder.finish(elapsed.as_nanos() as u64);
+        let (latency, by_second, seconds_kept) = recorder.finish(elapsed.as_nanos() as u64);
         let seconds = elapsed.as_secs_f64();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let (now, most) = memory.unwrap_or_default();
-        Self {
+        let figures = Self {
             operations,
             inner_operations: operations,
             seconds,
@@ -47,7 +49,12 @@ impl Figures {
             by_second,
             capacity: None,
             overload: None,
-        }
+        };
+        let intervals = Intervals {
+            began,
+            seconds: seconds_kept,
+        };
+        (figures, intervals)
     }
 
     /// For people.

@@ -6,11 +6,13 @@
 mod alarm;
 mod driver;
 mod figures;
+mod intervals;
 mod link;
 mod recorder;
 mod workload;
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,6 +24,8 @@ use crate::record::Figures;
 use driver::{Driver, Pace, Plan};
 use workload::Workload;
 
+pub(crate) use intervals::Intervals;
+
 /// How long a run warms up and measures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time {
@@ -29,19 +33,43 @@ pub(crate) struct Time {
     pub measured: Duration,
 }
 
-/// One run: loads what the workload needs, warms up, measures, reads back. `progress` hears of the phase and of the operations done
-/// in it a few times a second.
+/// What the server holds when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// Not the shape's keys: the run writes them first.
+    Load,
+    /// The shape's keys, from [`prepare`] or an earlier run of the same shape.
+    Loaded,
+}
+
+/// What a run found.
+pub(crate) struct Run {
+    pub figures: Figures,
+    pub intervals: Intervals,
+}
+
+/// The listener of a run asked it to end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+/// Hears, a few times a second, the phase, the operations done so far in it, and the share (0 to 1) of the whole run that is done.
+/// A break ends the run with the error [`Interrupted`].
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, f64, f64) -> ControlFlow<()>;
+
+/// One run: loads the shape's keys, warms up, measures, reads back.
 ///
 /// # Errors
-/// When a connection ends, the server stops answering, or something acknowledged is missing.
+/// When a connection ends, the server stops answering, or something acknowledged is missing; [`Interrupted`].
 pub(crate) fn measure(
     endpoint: SocketAddr,
     meter: &Meter,
     load: &Load,
     shape: &Shape,
+    data: Data,
     time: Time,
-    progress: &mut dyn FnMut(&str, f64),
-) -> Result<Figures> {
+    progress: Progress<'_>,
+) -> Result<Run> {
     let plan = Plan {
         connections: usize::from(load.conns),
         pace: match load.rate {
@@ -53,6 +81,27 @@ pub(crate) fn measure(
         warmup: time.warmup,
         duration: time.measured,
     };
-    let driver = Driver::new(endpoint, Workload::new(shape), shape.keys, plan)?;
-    Ok(Figures::new(driver.run(meter, progress)?, meter.memory()))
+    let mut driver = Driver::new(endpoint, Workload::new(shape), shape.keys, plan)?;
+    if data == Data::Load {
+        driver.load(progress)?;
+    }
+    let (figures, intervals) = Figures::new(driver.run(meter, progress)?, meter.memory());
+    Ok(Run { figures, intervals })
 }
+
+/// Writes the shape's keys and nothing else: for data that outlive a run.
+///
+/// # Errors
+/// As of [`measure`].
+pub(crate) fn prepare(endpoint: SocketAddr, shape: &Shape, progress: Progress<'_>) -> Result<()> {
+    let plan = Plan {
+        connections: LOAD_CONNECTIONS,
+        pace: Pace::Closed { streams: 1 },
+        warmup: Duration::ZERO,
+        duration: Duration::ZERO,
+    };
+    Driver::new(endpoint, Workload::new(shape), shape.keys, plan)?.load(progress)
+}
+
+/// Connections that only load.
+const LOAD_CONNECTIONS: usize = 4;

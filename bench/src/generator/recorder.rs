@@ -11,6 +11,7 @@ pub(crate) struct Recorder {
     /// Nanoseconds since the measurement began at which `second` ends.
     second_end: u64,
     seconds: Vec<Second>,
+    kept: Vec<Histogram<u64>>,
     /// By tenth of a second: the longest latency in it.
     worst: Vec<u64>,
     /// When the last completion came, and the longest time without one.
@@ -34,6 +35,7 @@ impl Recorder {
             second: empty(),
             second_end: SECOND_NS,
             seconds: Vec::new(),
+            kept: Vec::new(),
             worst: Vec::new(),
             last: 0,
             longest_stall: 0,
@@ -62,8 +64,8 @@ impl Recorder {
         self.done
     }
 
-    /// The figures, after `elapsed_ns` of measuring.
-    pub(crate) fn finish(mut self, elapsed_ns: u64) -> (Latency, Vec<Second>) {
+    /// The figures, after `elapsed_ns` of measuring, and the histogram of each second.
+    pub(crate) fn finish(mut self, elapsed_ns: u64) -> (Latency, Vec<Second>, Vec<Histogram<u64>>) {
         self.longest_stall = self.longest_stall.max(elapsed_ns.saturating_sub(self.last));
         self.close_second();
         let at = |quantile: f64| self.whole.value_at_quantile(quantile) as f64 / 1000.0;
@@ -83,7 +85,7 @@ impl Recorder {
                 .map(|quantile| (*quantile, at(*quantile)))
                 .collect(),
         };
-        (latency, self.seconds)
+        (latency, self.seconds, self.kept)
     }
 
     fn close_second(&mut self) {
@@ -95,6 +97,7 @@ impl Recorder {
             max_us: self.second.max() as f64 / 1000.0,
         });
         self.whole.add(&self.second).expect("equal bounds");
+        self.kept.push(self.second.clone());
         self.second.reset();
         self.second_end += SECOND_NS;
     }
@@ -121,11 +124,12 @@ mod tests {
         let mut recorder = Recorder::new();
         recorder.record(100, 50_000);
         recorder.record(2 * SECOND_NS + 100, 50_000);
-        let (latency, seconds) = recorder.finish(3 * SECOND_NS);
+        let (latency, seconds, kept) = recorder.finish(3 * SECOND_NS);
         assert_eq!(
             seconds.iter().map(|second| second.done).collect::<Vec<_>>(),
             [1, 0, 1]
         );
+        assert_eq!(kept.len(), 3);
         assert!(latency.longest_stall_us > 1_999_000.0);
     }
 
@@ -138,7 +142,7 @@ mod tests {
             }
         }
         recorder.record(9 * WINDOW_NS, 5_000_000);
-        let (latency, _) = recorder.finish(SECOND_NS);
+        let (latency, _, _) = recorder.finish(SECOND_NS);
         assert_eq!(latency.pauses, 1);
         assert!((latency.p50_us - 100.0).abs() < 1.0);
     }

@@ -71,11 +71,6 @@ impl Workload {
         }
     }
 
-    /// Whether the keys must be there before the run.
-    pub(crate) fn needs_load(&self) -> bool {
-        self.shape.workload != Kind::Put
-    }
-
     /// Writes the next request and says where it goes and which key it is about.
     pub(crate) fn next(&mut self, out: &mut Vec<u8>) -> (Method, u32) {
         let key = self.random.u32(0..self.shape.keys);
