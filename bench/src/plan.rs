@@ -48,6 +48,9 @@ pub(crate) struct Cell {
     /// Instead of the method's: for cells that only one server takes part in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<Vec<String>>,
+    /// All servers are loaded once and stay up, one at a time is driven: for large data sets, whose loading would take most of the time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stay_up: bool,
     #[serde(default)]
     pub load: Load,
     #[serde(default)]

@@ -20,6 +20,21 @@ pub(crate) struct Slice {
     pub place: u32,
     /// Why the slice counts for nothing; it is kept to be looked at.
     pub discarded: Option<String>,
+    /// Why it would have been discarded, had the repeats not been used up: it counts, and the summary says so.
+    #[serde(default)]
+    pub disturbed: Option<String>,
+    /// Seconds since 1970 at which the slice began.
+    #[serde(default)]
+    pub began: u64,
+    /// The process behind `Figures::others_busy`: its name and number.
+    #[serde(default)]
+    pub busiest_other: Option<String>,
+    /// The largest share of one CPU of a server of this cell that stayed up and was not driven.
+    #[serde(default)]
+    pub idle_busy: f64,
+    /// What is odd about the figures although they count.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     pub figures: Figures,
 }
 
