@@ -1,14 +1,23 @@
 //! What a server costs: its CPU clock, the machine's, the disk's counters. Read before and after, subtracted.
 
-use std::fs;
-use std::os::linux::fs::MetadataExt;
-use std::path::Path;
+pub(crate) mod disk;
+mod others;
 
-use crate::record::Cost;
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use rustix::time::{ClockId, clock_gettime};
+
+use self::disk::Disks;
+use self::others::Table;
+use crate::record::Cost;
+
+pub(crate) use self::others::Busiest;
 
 /// All counters at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,20 +28,25 @@ pub(crate) struct Counters {
     client_ns: u64,
     machine_ns: u64,
     steal_ns: u64,
-    disk: Disk,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Disk {
-    writes: u64,
-    bytes: u64,
-    flushes: u64,
+    disk: disk::Counters,
 }
 
 /// Whose counters to read.
 pub(crate) struct Meter {
     server: Option<u32>,
-    device: Option<String>,
+    disks: Option<Disks>,
+    /// Servers that are up and should do nothing.
+    idle: Vec<u32>,
+    /// What everybody else had used at the first and at the last reading.
+    watched: RefCell<Option<(Bystanders, Option<Bystanders>)>>,
+}
+
+/// Everybody but the server and the generator at one moment.
+struct Bystanders {
+    at: Instant,
+    others: Table,
+    /// Nanoseconds of each idle server.
+    idle_ns: Vec<u64>,
 }
 
 impl Meter {
@@ -44,15 +58,69 @@ impl Meter {
         if let Some(process) = server {
             process_clock(process)?;
         }
-        let device = data_dir.map(device_of).transpose()?;
-        Ok(Self { server, device })
+        Ok(Self {
+            server,
+            disks: data_dir.map(Disks::below).transpose()?,
+            idle: Vec::new(),
+            watched: RefCell::new(None),
+        })
     }
 
-    /// Reads all counters.
+    /// Watches servers that are up and should do nothing.
+    pub(crate) fn with_idle(mut self, idle: Vec<u32>) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Reads all counters. What others do is watched from the first reading to the last.
     ///
     /// # Errors
     /// When the server is gone.
     pub(crate) fn read(&self) -> Result<Counters> {
+        // Looking at everybody takes a millisecond: outside of what is measured, so first at the begin and last at the end.
+        let mut watched = self.watched.borrow_mut();
+        let Some((_, last)) = &mut *watched else {
+            *watched = Some((self.bystanders()?, None));
+            return self.counters();
+        };
+        let counters = self.counters()?;
+        *last = Some(self.bystanders()?);
+        Ok(counters)
+    }
+
+    /// Who else was busiest between the first and the last reading.
+    pub(crate) fn busiest_other(&self) -> Option<Busiest> {
+        let watched = self.watched.borrow();
+        let (first, last) = watched.as_ref()?;
+        first.others.busiest_until(&last.as_ref()?.others)
+    }
+
+    /// The largest share of one CPU that an idle server used meanwhile.
+    pub(crate) fn idle_busy(&self) -> f64 {
+        let watched = self.watched.borrow();
+        let Some((first, Some(last))) = watched.as_ref() else {
+            return 0.0;
+        };
+        let elapsed = (last.at - first.at).as_nanos() as f64;
+        let used = first.idle_ns.iter().zip(&last.idle_ns);
+        used.map(|(first, last)| last.saturating_sub(*first) as f64 / elapsed)
+            .fold(0.0, f64::max)
+    }
+
+    fn bystanders(&self) -> Result<Bystanders> {
+        let known: Vec<u32> = self.idle.iter().copied().chain(self.server).collect();
+        Ok(Bystanders {
+            at: Instant::now(),
+            others: Table::read(&known),
+            idle_ns: self
+                .idle
+                .iter()
+                .map(|process| process_clock(*process))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn counters(&self) -> Result<Counters> {
         let (server_threads_ns, server_switches) = self
             .server
             .map(threads_clock)
@@ -73,9 +141,9 @@ impl Meter {
             machine_ns,
             steal_ns,
             disk: self
-                .device
-                .as_deref()
-                .map(disk_counters)
+                .disks
+                .as_ref()
+                .map(Disks::counters)
                 .transpose()?
                 .unwrap_or_default(),
         })
@@ -93,6 +161,19 @@ impl Meter {
                 .map(|kib| kib * 1024)
         };
         Some((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// The server's memory with shared pages divided among those who share them, in bytes.
+    pub(crate) fn proportional_memory(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server?)).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// The disks below the data directory.
+    pub(crate) fn disks(&self) -> Option<&Disks> {
+        self.disks.as_ref()
     }
 }
 
@@ -157,34 +238,6 @@ fn machine_clock() -> Result<(u64, u64)> {
     // user nice system idle iowait irq softirq steal
     let at = |place: usize| ticks.get(place).copied().unwrap_or(0) * TICK_NS;
     Ok((at(0) + at(1) + at(2) + at(5) + at(6), at(7)))
-}
-
-fn device_of(data_dir: &Path) -> Result<String> {
-    let number = fs::metadata(data_dir)
-        .with_context(|| format!("no directory {}", data_dir.display()))?
-        .st_dev();
-    Ok(format!(
-        "{} {}",
-        rustix::fs::major(number),
-        rustix::fs::minor(number)
-    ))
-}
-
-fn disk_counters(device: &str) -> Result<Disk> {
-    let text = fs::read_to_string("/proc/diskstats")?;
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.len() > 18 && format!("{} {}", words[0], words[1]) == device {
-            let number = |place: usize| words[place].parse::<u64>().unwrap_or(0);
-            return Ok(Disk {
-                writes: number(7),
-                bytes: number(9) * 512,
-                flushes: number(18),
-            });
-        }
-    }
-    // A memory file system has no device, and nothing of it is durable.
-    Ok(Disk::default())
 }
 
 const SECOND_NS: u64 = 1_000_000_000;

@@ -1,4 +1,4 @@
-//! The load generator of basalt: measures server processes from outside and never links one.
+//! The benchmark of basalt: measures server processes from outside and never links one.
 
 mod cost;
 mod generator;
@@ -8,21 +8,18 @@ mod record;
 mod report;
 mod statistics;
 
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cost::Meter;
-use crate::generator::{Data, Time};
-use crate::plan::{Load, Shape};
+use crate::method::Ended;
+use crate::plan::{COMMITTED, Plan};
 
+/// Measures servers that speak etcd's API
 #[derive(Parser)]
-#[command(name = "basalt-bench", about = "Measures etcd-compatible servers")]
+#[command(name = "basalt-bench", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -30,73 +27,80 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Drive a running server
-    Run {
-        /// Where the server listens for clients
-        #[arg(long, default_value = "127.0.0.1:2379")]
-        endpoint: SocketAddr,
-        /// The server's process, for its CPU and memory
-        #[arg(long)]
-        pid: Option<u32>,
-        /// The server's data directory, for the counters of its disk
-        #[arg(long)]
-        data_dir: Option<PathBuf>,
-        /// Print JSON instead of text
-        #[arg(long)]
-        json: bool,
-        /// Measured seconds
-        #[arg(long, default_value_t = 10.0)]
-        duration: f64,
-        /// Seconds before them
-        #[arg(long, default_value_t = 3.0)]
-        warmup: f64,
-        #[command(flatten)]
-        load: Load,
-        #[command(flatten)]
-        shape: Shape,
+    /// Measure one workload against one server
+    ///
+    /// Times are seconds, sizes bytes, rates operations per second.
+    Run(Box<method::Lone>),
+    /// Measure a plan's servers by turns, and write a folder of results
+    ///
+    /// Each slice has a fresh server. A round is all servers there and back (A B B A). Ctrl-C keeps and summarises what was measured; twice
+    /// ends at once.
+    Compare(Box<method::Options>),
+    /// List and check plans
+    #[command(subcommand)]
+    Plan(Plans),
+}
+
+#[derive(Subcommand)]
+enum Plans {
+    /// The plans that are part of this program
+    List,
+    /// Say whether plans keep the rules, what their cells are, and how long they take
+    Check {
+        /// Files, or names of committed plans
+        #[arg(required = true, value_name = "FILE")]
+        plans: Vec<String>,
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Command::Run {
-            endpoint,
-            pid,
-            data_dir,
-            json,
-            duration,
-            warmup,
-            load,
-            shape,
-        } => {
-            let meter = Meter::new(pid, data_dir.as_deref())?;
-            let time = Time {
-                warmup: Duration::from_secs_f64(warmup),
-                measured: Duration::from_secs_f64(duration),
-            };
-            let bar = ProgressBar::new_spinner()
-                .with_style(ProgressStyle::with_template("{elapsed_precise} {msg}")?);
-            let run = generator::measure(
-                endpoint,
-                &meter,
-                &load,
-                &shape,
-                Data::Load,
-                time,
-                &mut |phase, done, share| {
-                    let percent = share * 100.0;
-                    bar.set_message(format!("{phase}: {done} operations, {percent:.0} %"));
-                    bar.tick();
-                    ControlFlow::Continue(())
-                },
-            )?;
-            bar.finish_and_clear();
-            if json {
-                println!("{}", serde_json::to_string_pretty(&run.figures)?);
-            } else {
-                print!("{}", run.figures.text());
+fn main() -> Result<ExitCode> {
+    Ok(match Arguments::parse().command {
+        Command::Run(lone) => method::run(&lone)?.map_or(ExitCode::SUCCESS, ExitCode::from),
+        Command::Compare(options) => match method::compare(&options)? {
+            Ended::Whole { failures: 0 } => ExitCode::SUCCESS,
+            Ended::Whole { .. } => ExitCode::FAILURE,
+            Ended::Interrupted(code) => ExitCode::from(code),
+        },
+        Command::Plan(Plans::List) => {
+            for (name, _) in COMMITTED {
+                let plan = Plan::load(name)?;
+                println!("{name}: {}\n    {}", size(&plan), plan.note);
             }
-            Ok(())
+            ExitCode::SUCCESS
+        }
+        Command::Plan(Plans::Check { plans }) => check(&plans),
+    })
+}
+
+fn check(plans: &[String]) -> ExitCode {
+    let mut all_good = true;
+    for name in plans {
+        match Plan::load(name) {
+            Ok(plan) => {
+                println!("{name}: good, {}", size(&plan));
+                print!("{}", plan.table());
+            }
+            Err(error) => {
+                all_good = false;
+                eprintln!("{error:#}");
+            }
         }
     }
+    if all_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn size(plan: &Plan) -> String {
+    let (least, most) = plan.estimate();
+    let minutes = |seconds| method::minutes(Duration::from_secs_f64(seconds));
+    format!(
+        "{} cells, {} slices, about {}, at most {} with all repeats",
+        plan.cells.len(),
+        plan.slices(),
+        minutes(least),
+        minutes(most)
+    )
 }

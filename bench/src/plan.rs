@@ -1,6 +1,12 @@
 //! What is measured, and how: the committed plans (`bench/plans/*.json`), and the same words as flags of `run`.
 
+mod check;
+mod estimate;
+
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -18,6 +24,81 @@ pub(crate) struct Plan {
     pub methods: BTreeMap<String, Method>,
     pub cells: Vec<Cell>,
 }
+
+impl Plan {
+    /// A committed plan by its name, or one of a file.
+    ///
+    /// # Errors
+    /// When it is not there, is no plan, or breaks a rule; the error names each of them.
+    pub(crate) fn load(name_or_path: &str) -> Result<Self> {
+        if let Some((_, text)) = COMMITTED.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(text).with_context(|| format!("the plan {name_or_path}"));
+        }
+        let text = std::fs::read_to_string(Path::new(name_or_path)).with_context(|| {
+            let names: Vec<&str> = COMMITTED.iter().map(|(name, _)| *name).collect();
+            format!(
+                "{name_or_path} is neither a file nor one of the plans {}",
+                names.join(", ")
+            )
+        })?;
+        Self::parse(&text).with_context(|| name_or_path.to_owned())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let plan: Self = serde_json::from_str(text)?;
+        let problems = plan.problems(SERVERS);
+        if problems.is_empty() {
+            Ok(plan)
+        } else {
+            bail!("{}", problems.join("\n"))
+        }
+    }
+
+    /// The method of a cell.
+    ///
+    /// # Errors
+    /// When the plan does not hold it; a checked plan does.
+    pub(crate) fn method(&self, cell: &Cell) -> Result<&Method> {
+        self.methods
+            .get(&cell.method)
+            .with_context(|| format!("no method {}", cell.method))
+    }
+}
+
+impl Cell {
+    /// Who takes part.
+    pub(crate) fn servers<'a>(&'a self, method: &'a Method) -> &'a [String] {
+        self.servers.as_deref().unwrap_or(&method.servers)
+    }
+}
+
+impl Method {
+    /// One round over these servers: there and back, so that what drifts hits all alike.
+    pub(crate) fn round(servers: &[String]) -> impl Iterator<Item = &String> {
+        servers.iter().chain(servers.iter().rev())
+    }
+}
+
+/// Lower case letters, digits and `-`: safe in names of files, tags and anchors.
+pub(crate) fn is_file_name(text: &str) -> bool {
+    let is_safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.len() <= 60 && text.chars().all(is_safe) && !text.starts_with('-')
+}
+
+pub(crate) const BASALT: &str = "basalt";
+/// The same program once more, for runs that show the noise.
+pub(crate) const BASALT_AGAIN: &str = "basalt-again";
+pub(crate) const ETCD_TUNED: &str = "etcd-tuned";
+pub(crate) const ETCD_DEFAULT: &str = "etcd-default";
+/// The servers that a plan may name; others come from the command line.
+pub(crate) const SERVERS: &[&str] = &[BASALT, BASALT_AGAIN, ETCD_TUNED, ETCD_DEFAULT];
+
+/// The plans that are part of this program.
+pub(crate) const COMMITTED: &[(&str, &str)] = &[
+    ("full", include_str!("../plans/full.json")),
+    ("quick", include_str!("../plans/quick.json")),
+    ("aa", include_str!("../plans/aa.json")),
+];
 
 /// How much effort a cell gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]

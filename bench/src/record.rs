@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// One measured slice of a plan: one cell, one placement, one server.
@@ -39,13 +40,23 @@ pub(crate) struct Slice {
 }
 
 /// Where the server and the generator run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Placement {
     /// Server on CPU 0, generator on CPU 1 (P1 of the method).
     Pinned,
     /// The kernel decides (P2).
     Unpinned,
+}
+
+impl Placement {
+    /// As in the records and in file names.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Unpinned => "unpinned",
+        }
+    }
 }
 
 /// All figures of one run against one server.

@@ -1,57 +1,78 @@
-//! A server of our own for one slice: started fresh on free loopback ports, stopped and removed with its handle.
+//! A server of our own: started fresh on free loopback ports, stopped and removed with its handle.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::programs::Program;
 
 /// The process and its data.
 pub(crate) struct Process {
     child: Child,
     folder: PathBuf,
     client: SocketAddr,
+    /// Where plain HTTP is answered; the same as `client` unless the program has it apart.
+    http: SocketAddr,
 }
 
 impl Process {
-    /// Starts `command` (a program and flags, split at blanks) with etcd's flags for one member, and waits until it answers.
+    /// Starts a lone member with its data below `folder`, and waits until it answers.
     ///
     /// # Errors
     /// When it cannot be started or is not ready in time; its log's end is part of the error.
-    pub(crate) fn start(command: &str, folder: &Path) -> Result<Self> {
-        let mut words = command.split_whitespace();
-        let program = words.next().context("an empty server command")?;
+    pub(crate) fn start(program: &Program, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let (client, peer) = (free_address()?, free_address()?);
         let log = File::create(folder.join("log"))?;
-        let child = Command::new(program)
-            .args(words)
+        let (client, peer) = (free_address()?, free_address()?);
+        let http = if program.http_apart {
+            free_address()?
+        } else {
+            client
+        };
+        let mut command = Command::new(&program.binary);
+        command
+            .args(&program.arguments)
             .args(["--name", "m", "--data-dir"])
             .arg(folder.join("data"))
             .args(["--listen-client-urls", &format!("http://{client}")])
             .args(["--advertise-client-urls", &format!("http://{client}")])
             .args(["--listen-peer-urls", &format!("http://{peer}")])
             .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-cluster", &format!("m=http://{peer}")])
+            .args(["--initial-cluster", &format!("m=http://{peer}")]);
+        if program.http_apart {
+            command.args(["--listen-client-http-urls", &format!("http://{http}")]);
+        }
+        let mut living = living();
+        let child = command
+            .envs(program.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            // A terminal sends Ctrl-C to the whole group of its program: the server must outlive the slice that it stops.
+            .process_group(0)
             .spawn()
-            .with_context(|| format!("starting {program}"))?;
+            .with_context(|| format!("starting {}", program.binary.display()))?;
+        living.push((child.id(), folder.to_owned()));
+        drop(living);
         let mut process = Self {
             child,
             folder: folder.to_owned(),
             client,
+            http,
         };
-        process.await_ready()?;
+        process.await_ready(&program.name)?;
         Ok(process)
     }
 
-    /// Where it listens.
+    /// Where clients connect.
     pub(crate) fn client(&self) -> SocketAddr {
         self.client
     }
@@ -66,15 +87,21 @@ impl Process {
         self.folder.join("data")
     }
 
-    fn await_ready(&mut self) -> Result<()> {
+    /// The end of what it wrote to its log, for the error that it led to.
+    pub(crate) fn log_end(&self) -> String {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    fn await_ready(&mut self, name: &str) -> Result<()> {
         let began = Instant::now();
-        while !is_ready(self.client) {
+        while !is_ready(self.http) {
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
                 bail!(
-                    "the server is not ready after {:?}; its log ends with:\n{}",
-                    began.elapsed(),
-                    tail(&log)
+                    "{name} is not ready after {:.1} s; its log ends with:\n{}",
+                    began.elapsed().as_secs_f64(),
+                    self.log_end()
                 );
             }
             thread::sleep(Duration::from_millis(20));
@@ -85,32 +112,36 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process has ended already; what is left of its data is then removed all the same.
-        let _ = self.child.kill();
+        end(self.child.id(), &self.folder);
+        // It was killed; an error means that somebody else has waited for it.
         let _ = self.child.wait();
+        // What it wrote while it died is removed with the rest.
         let _ = fs::remove_dir_all(&self.folder);
+        let own = self.child.id();
+        living().retain(|(process, _)| *process != own);
     }
 }
 
-/// Runs `start` on that CPU and this thread on the other from then on; a child inherits the place it was born in.
-///
-/// # Errors
-/// When there are not two CPUs.
-pub(crate) fn pinned<T>(
-    server_cpu: usize,
-    client_cpu: usize,
-    start: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    pin(server_cpu)?;
-    let started = start();
-    pin(client_cpu)?;
-    started
+/// Ends every server that was started and removes its data: for exits that run no destructor.
+pub(crate) fn end_all() {
+    for (process, folder) in living().iter() {
+        end(*process, folder);
+    }
 }
 
-fn pin(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).with_context(|| format!("no CPU {cpu} to be pinned to"))
+fn end(process: u32, folder: &Path) {
+    if let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        // Fails when it has ended already, which is what is wanted.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// Servers that run, and their folders.
+static LIVING: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
+
+fn living() -> MutexGuard<'static, Vec<(u32, PathBuf)>> {
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_ready(at: SocketAddr) -> bool {
@@ -133,9 +164,5 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
 const PATIENCE: Duration = Duration::from_secs(30);
+const LOG_LINES: usize = 20;

@@ -1,12 +1,12 @@
 //! A folder of results/: written once, never changed afterwards.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 /// One measurement's folder.
@@ -15,15 +15,27 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes `<date>-<short commit>-<name>` below `root`.
+    /// Makes `<date>-<short commit>-<name>` below `root`, with a number behind it when that is taken: results are never overwritten.
     ///
     /// # Errors
-    /// When it is there already: results are never overwritten.
+    /// The file system's.
     pub(crate) fn create(root: &Path, name: &str) -> Result<Self> {
-        let path = root.join(format!("{}-{}-{name}", today(), commit()));
-        fs::create_dir_all(root)?;
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { path })
+        fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
+        let stem = format!("{}-{}-{name}", today(), commit(None));
+        for number in 1..=SAME_DAY_MAX {
+            let path = match number {
+                1 => root.join(&stem),
+                _ => root.join(format!("{stem}-{number}")),
+            };
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("making {}", path.display()));
+                }
+            }
+        }
+        bail!("{stem} is there {SAME_DAY_MAX} times: choose another --name")
     }
 
     /// Where it is.
@@ -61,10 +73,14 @@ impl Folder {
     }
 }
 
-/// The short commit of the working directory, with `dirty` when it holds changes.
-pub(crate) fn commit() -> String {
+/// The short commit of a folder or of the working directory, with `dirty` when it holds changes.
+pub(crate) fn commit(folder: Option<&Path>) -> String {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
+        let mut git = Command::new("git");
+        if let Some(folder) = folder {
+            git.current_dir(folder);
+        }
+        let output = git.args(arguments).output().ok()?;
         output
             .status
             .success()
@@ -107,6 +123,9 @@ fn date(days: u64) -> String {
     }
     format!("{year:04}-{month:02}-{:02}", rest + 1)
 }
+
+/// Runs of one plan and commit on one day.
+const SAME_DAY_MAX: u32 = 99;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,390 @@
+//! A plan from its first slice to its summary. One cell at a time, rounds of servers there and back, each slice as `slice.rs` runs it.
+
+use std::fs::File;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Error, Result};
+
+use super::host;
+use super::interrupt::Interrupt;
+use super::judge::{self, Disturbance};
+use super::options::Options;
+use super::place::Cpus;
+use super::process::Process;
+use super::programs::Program;
+use super::progress::{self, Progress};
+use super::results::Folder;
+use super::verdict::{self, Digests};
+use crate::cost::{Meter, disk};
+use crate::generator::{self, Data, Intervals, Time};
+use crate::plan::{Cell, Method, Plan};
+use crate::record::{Placement, Slice};
+
+/// How a comparison ended.
+pub(crate) enum Ended {
+    /// All was measured; what failed is in the summary.
+    Whole { failures: usize },
+    /// A signal ended it; the program's exit code.
+    Interrupted(u8),
+}
+
+/// Runs a plan and writes its folder.
+///
+/// # Errors
+/// When the flags make no valid plan, or the folder cannot be written. A cell that fails is a line of the summary, and the others go on.
+pub(crate) fn run(options: &Options) -> Result<Ended> {
+    let (plan, programs, missing) = options.resolve()?;
+    if let Some(missing) = missing {
+        eprintln!("{missing}\n");
+    }
+    let cpus = Cpus::of_this_thread()?;
+    let interrupt = Interrupt::listen()?;
+    let host = host::describe(&programs, &options.data_root)?;
+    for warning in host.warnings() {
+        eprintln!("WARNING: {warning}");
+    }
+    let mut folder = Folder::create(&options.results, &plan.name)?;
+    folder.write("plan.json", &plan)?;
+    folder.write("host.json", &host)?;
+    let (least, most) = plan.estimate();
+    eprintln!(
+        "{}: {} slices, about {}, at most {} with all repeats; {}",
+        plan.name,
+        plan.slices(),
+        progress::minutes(Duration::from_secs_f64(least)),
+        progress::minutes(Duration::from_secs_f64(most)),
+        folder.path().display()
+    );
+    let mut run = Run {
+        options,
+        programs: &programs,
+        cpus,
+        interrupt,
+        progress: Progress::new(!options.no_progress, plan.slices(), least)?,
+        folder,
+        slices: Vec::new(),
+        failures: Vec::new(),
+        place: 0,
+        starts: 0,
+    };
+    run.all(&plan)?;
+    run.progress.finish();
+    run.summarise(host.warnings())?;
+    println!("{}", run.folder.path().display());
+    Ok(match run.interrupt.exit_code() {
+        Some(code) => Ended::Interrupted(code),
+        None => Ended::Whole {
+            failures: run.failures.len(),
+        },
+    })
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    programs: &'a [Program],
+    cpus: Cpus,
+    interrupt: Interrupt,
+    progress: Progress,
+    folder: Folder,
+    /// All that were measured, discarded ones too.
+    slices: Vec<Slice>,
+    /// What makes the whole comparison fail, a line each.
+    failures: Vec<String>,
+    /// Of the last slice, counted from 1.
+    place: u32,
+    /// Servers started so far: each has a folder of its own.
+    starts: u32,
+}
+
+/// A cell at one placement.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    cell: &'a Cell,
+    method: &'a Method,
+    placement: Placement,
+}
+
+/// A server that is up.
+struct Up {
+    process: Process,
+    data: Data,
+}
+
+/// A measured slice that is not written yet.
+struct Measured {
+    slice: Slice,
+    intervals: Intervals,
+    disturbance: Option<Disturbance>,
+}
+
+impl Run<'_> {
+    fn all(&mut self, plan: &Plan) -> Result<()> {
+        for cell in &plan.cells {
+            let method = plan.method(cell)?;
+            let mut digests = Digests::default();
+            for placement in &method.placements {
+                let stage = Stage {
+                    cell,
+                    method,
+                    placement: *placement,
+                };
+                let settled = self.slices.len();
+                let ended = self.stage(stage, &mut digests);
+                if self.interrupt.exit_code().is_some() {
+                    return Ok(());
+                }
+                if let Err(error) = ended {
+                    self.fail(format!("{}: {error:#}", stage.name()));
+                }
+                let counted = &self.slices[settled..];
+                let done = counted.iter().filter(|slice| slice.discarded.is_none());
+                let left = cell.slices(method) - (done.count() as u32).min(cell.slices(method));
+                self.progress
+                    .skip(left, f64::from(left) * cell.slice_seconds(method));
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, failure: String) {
+        self.progress.line(&format!("FAILED {failure}"));
+        self.failures.push(failure);
+    }
+
+    fn stage(&mut self, stage: Stage<'_>, digests: &mut Digests) -> Result<()> {
+        let servers = stage.cell.servers(stage.method);
+        let mut up = Vec::new();
+        if stage.cell.stay_up {
+            for name in servers {
+                up.push((name.clone(), self.start_loaded(stage, name)?));
+            }
+            self.progress.spend(stage.cell.begin_seconds(stage.method));
+        }
+        let mut repeats = stage.method.repeats_max;
+        for round in 1..=stage.method.rounds {
+            for name in Method::round(servers) {
+                let measured = self.settle_slice(stage, name, round, &up, &mut repeats)?;
+                let Some(digest) = measured.figures.verified.digest else {
+                    continue;
+                };
+                digests.compare(name, digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a server that will stay up, and loads it.
+    fn start_loaded(&mut self, stage: Stage<'_>, name: &str) -> Result<Up> {
+        self.progress.begin(format!("{} {name}", stage.name()));
+        let process = self.start(stage, name)?;
+        let (progress, interrupt) = (&self.progress, &self.interrupt);
+        generator::prepare(
+            process.client(),
+            &stage.cell.shape,
+            &mut |phase, _, share| {
+                progress.show(phase, share, 0.0);
+                interrupt.flow()
+            },
+        )
+        .with_context(|| format!("loading {name}"))?;
+        Ok(Up {
+            process,
+            data: Data::Loaded,
+        })
+    }
+
+    fn start(&mut self, stage: Stage<'_>, name: &str) -> Result<Process> {
+        self.starts += 1;
+        let program = self
+            .programs
+            .iter()
+            .find(|program| program.name == name)
+            .with_context(|| format!("no program for {name}"))?;
+        let folder = format!("basalt-bench-{}-{}", std::process::id(), self.starts);
+        let folder = self.options.data_root.join(folder);
+        self.cpus
+            .start_server(stage.placement, || Process::start(program, &folder))
+    }
+
+    /// One slice, again and again while it is disturbed and repeats are left. What is written counts, or says why it does not.
+    fn settle_slice(
+        &mut self,
+        stage: Stage<'_>,
+        name: &str,
+        round: u32,
+        up: &[(String, Up)],
+        repeats: &mut u32,
+    ) -> Result<Slice> {
+        let estimate = stage.cell.slice_seconds(stage.method);
+        let mut tries: Vec<Measured> = Vec::new();
+        let mut failure = loop {
+            match self.slice(stage, name, round, up) {
+                Ok(measured) => tries.push(measured),
+                Err(error) => break Some(error),
+            }
+            let is_quiet = tries.last().is_some_and(|last| last.disturbance.is_none());
+            let again = *repeats > 0 && tries.len() <= REPEATS_OF_ONE_MAX;
+            if is_quiet || !again || self.interrupt.exit_code().is_some() {
+                break None;
+            }
+            *repeats -= 1;
+        };
+        self.progress.settle(estimate);
+        let weight = |measured: &Measured| {
+            measured
+                .disturbance
+                .as_ref()
+                .map_or(0.0, |disturbance| disturbance.weight)
+        };
+        let kept = tries
+            .iter()
+            .enumerate()
+            .min_by(|(_, one), (_, other)| weight(one).total_cmp(&weight(other)))
+            .map(|(place, _)| place);
+        let mut result = None;
+        for (place, mut measured) in tries.into_iter().enumerate() {
+            let why = measured.disturbance.take().map(|found| found.reason);
+            if measured.slice.discarded.is_some() {
+                failure = failure.or_else(|| measured.slice.discarded.clone().map(Error::msg));
+            } else if Some(place) == kept {
+                measured.slice.disturbed = why;
+            } else {
+                measured.slice.discarded = why;
+            }
+            self.write(stage, &measured)?;
+            if Some(place) == kept {
+                result = Some(measured.slice);
+            }
+        }
+        match (failure, result) {
+            (Some(failure), _) => Err(failure.context(name.to_owned())),
+            (None, Some(slice)) => Ok(slice),
+            (None, None) => anyhow::bail!("{name}: nothing was measured"),
+        }
+    }
+
+    fn slice(
+        &mut self,
+        stage: Stage<'_>,
+        name: &str,
+        round: u32,
+        up: &[(String, Up)],
+    ) -> Result<Measured> {
+        let Stage {
+            cell,
+            method,
+            placement,
+        } = stage;
+        self.progress.begin(format!("{} {name}", stage.name()));
+        super::settle()?;
+        let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        self.place += 1;
+        let own;
+        let driven = match up.iter().find(|(up, _)| up == name) {
+            Some((_, driven)) => driven,
+            None => {
+                own = Up {
+                    process: self.start(stage, name)?,
+                    data: Data::Load,
+                };
+                &own
+            }
+        };
+        let idle = up.iter().filter(|(up, _)| up != name);
+        let idle = idle.map(|(_, up)| up.process.id()).collect();
+        let process = &driven.process;
+        let meter = Meter::new(Some(process.id()), Some(&process.data_dir()))?.with_idle(idle);
+        let time = Time {
+            warmup: Duration::from_secs_f64(method.warmup),
+            measured: Duration::from_secs_f64(method.seconds),
+        };
+        let (progress, interrupt) = (&self.progress, &self.interrupt);
+        let estimate = cell.slice_seconds(method);
+        let run = generator::measure(
+            process.client(),
+            &meter,
+            &cell.load,
+            &cell.shape,
+            driven.data,
+            time,
+            &mut |phase, _, share| {
+                progress.show(phase, share, estimate);
+                interrupt.flow()
+            },
+        );
+        let generator::Run {
+            mut figures,
+            intervals,
+        } = run.with_context(|| match process.log_end() {
+            log if log.is_empty() => "its log is empty".to_owned(),
+            log => format!("its log ends with:\n{log}\n"),
+        })?;
+        super::complete(&mut figures, &meter);
+        let proof = meter.disks().map_or(disk::Proof::None, disk::Disks::proof);
+        let slice = Slice {
+            cell: cell.name.clone(),
+            placement,
+            server: name.to_owned(),
+            round,
+            place: self.place,
+            discarded: judge::disqualification(&figures, &cell.load, proof),
+            disturbed: None,
+            began,
+            busiest_other: meter.busiest_other().map(|busiest| busiest.process),
+            idle_busy: meter.idle_busy(),
+            warnings: judge::warnings(&figures, &cell.load),
+            figures,
+        };
+        Ok(Measured {
+            disturbance: judge::disturbance(&slice),
+            slice,
+            intervals,
+        })
+    }
+
+    /// Writes a slice's line and, when it counts, its histograms.
+    fn write(&mut self, stage: Stage<'_>, measured: &Measured) -> Result<()> {
+        let slice = &measured.slice;
+        self.folder.append("slices.jsonl", slice)?;
+        if slice.discarded.is_none() {
+            let file = format!("{}.{}.hlog", stage.cell.name, stage.placement.name());
+            let path = self.folder.path().join(file);
+            let is_new = !path.exists();
+            let mut out =
+                std::io::BufWriter::new(File::options().create(true).append(true).open(path)?);
+            if is_new {
+                Intervals::write_header(&mut out)?;
+            }
+            let tag = format!("{}-{}", slice.server, slice.place);
+            measured.intervals.write(&mut out, &tag)?;
+        }
+        self.progress.slice_line(&verdict::slice_line(slice));
+        for warning in &slice.warnings {
+            self.progress.line(&format!("    {warning}"));
+        }
+        self.slices.push(slice.clone());
+        Ok(())
+    }
+
+    /// The end: summary and pictures of whatever was measured.
+    fn summarise(&mut self, warnings: &[String]) -> Result<()> {
+        if self.options.aa {
+            self.failures.extend(verdict::noise(&self.slices));
+        }
+        let mut text = verdict::failures(&self.failures, warnings);
+        if self.interrupt.exit_code().is_some() {
+            text.push_str("Interrupted: not all of the plan was measured.\n");
+        }
+        print!("{text}");
+        self.folder.write_text("summary.md", &text)
+    }
+}
+
+impl Stage<'_> {
+    fn name(&self) -> String {
+        format!("{} {}", self.cell.name, self.placement.name())
+    }
+}
+
+/// One restless slice must not use up the repeats of all.
+const REPEATS_OF_ONE_MAX: usize = 2;

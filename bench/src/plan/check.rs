@@ -1,0 +1,234 @@
+//! The rules of a plan: what the types cannot say.
+
+use super::{Cell, Load, Method, Plan, Shape, is_file_name};
+
+impl Plan {
+    /// Everything that is wrong with it, each in a line of its own. `servers` are the names that mean something.
+    pub(crate) fn problems(&self, servers: &[&str]) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !is_file_name(&self.name) {
+            problems.push(format!(
+                "the name {:?} has other than lower case letters, digits and `-`",
+                self.name
+            ));
+        }
+        if self.cells.is_empty() {
+            problems.push("there are no cells".to_owned());
+        }
+        for (name, method) in &self.methods {
+            let whose = |problem| format!("method {name}: {problem}");
+            problems.extend(method.problems(servers).into_iter().map(whose));
+            if !self.cells.iter().any(|cell| cell.method == *name) {
+                problems.push(format!("method {name}: no cell uses it"));
+            }
+        }
+        for (place, cell) in self.cells.iter().enumerate() {
+            let whose = |problem| format!("cell {}: {problem}", cell.name);
+            problems.extend(cell.problems(servers).into_iter().map(whose));
+            if !self.methods.contains_key(&cell.method) {
+                problems.push(whose(format!("there is no method {}", cell.method)));
+            }
+            if self.cells[..place]
+                .iter()
+                .any(|other| other.name == cell.name)
+            {
+                problems.push(whose("the name is used twice".to_owned()));
+            }
+        }
+        problems
+    }
+}
+
+impl Method {
+    fn problems(&self, servers: &[&str]) -> Vec<String> {
+        let mut problems = server_problems(&self.servers, servers);
+        let mut placements = self.placements.clone();
+        placements.sort_unstable();
+        placements.dedup();
+        let mut demand = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
+        demand(!placements.is_empty(), "there are no placements");
+        demand(
+            placements.len() == self.placements.len(),
+            "a placement is named twice",
+        );
+        demand((1..=100).contains(&self.rounds), "rounds are 1 to 100");
+        demand(
+            (0.1..=600.0).contains(&self.seconds),
+            "seconds are 0.1 to 600",
+        );
+        demand((0.0..=60.0).contains(&self.warmup), "warmup is 0 to 60 s");
+        demand(self.repeats_max <= 1000, "repeats_max is at most 1000");
+        problems
+    }
+}
+
+impl Cell {
+    fn problems(&self, servers: &[&str]) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !is_cell_name(&self.name) {
+            problems.push(
+                "a name is W, two digits, `-`, and lower case letters, digits and `-`".to_owned(),
+            );
+        }
+        if let Some(own) = &self.servers {
+            problems.extend(server_problems(own, servers));
+        }
+        problems.extend(self.load.problems());
+        problems.extend(self.shape.problems());
+        problems
+    }
+}
+
+fn server_problems(named: &[String], known: &[&str]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if named.is_empty() {
+        problems.push("there are no servers".to_owned());
+    }
+    for (place, name) in named.iter().enumerate() {
+        if !known.contains(&name.as_str()) {
+            problems.push(format!(
+                "no server is called {name}: there are {}",
+                known.join(", ")
+            ));
+        }
+        if named[..place].contains(name) {
+            problems.push(format!("the server {name} is named twice"));
+        }
+    }
+    problems
+}
+
+/// The workload's number comes first: `W02-put-100`.
+fn is_cell_name(name: &str) -> bool {
+    let Some((number, rest)) = name.strip_prefix('W').and_then(|name| name.split_once('-')) else {
+        return false;
+    };
+    number.len() == 2 && number.chars().all(|c| c.is_ascii_digit()) && is_file_name(rest)
+}
+
+impl Load {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(format!("load: {problem}"));
+            }
+        };
+        demand((1..=10_000).contains(&self.conns), "conns are 1 to 10000");
+        demand((1..=1000).contains(&self.streams), "streams are 1 to 1000");
+        demand(
+            self.rate.is_none_or(|rate| (0.1..=1e7).contains(&rate)),
+            "rate is 0.1 to 10000000 per second",
+        );
+        demand(!self.poisson || self.rate.is_some(), "poisson needs a rate");
+        demand(
+            self.capacity_p99_ms
+                .is_none_or(|p99| (0.01..=60e3).contains(&p99)),
+            "capacity_p99_ms is 0.01 to 60000",
+        );
+        let ways = [
+            self.rate.is_some(),
+            self.capacity_p99_ms.is_some(),
+            self.overload,
+        ];
+        demand(
+            ways.iter().filter(|way| **way).count() <= 1,
+            "rate, capacity_p99_ms and overload exclude each other",
+        );
+        problems
+    }
+}
+
+impl Shape {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(format!("shape: {problem}"));
+            }
+        };
+        demand(
+            (1..=100_000_000).contains(&self.keys),
+            "keys are 1 to 100000000",
+        );
+        demand(
+            (8..4096).contains(&self.key_size),
+            "key_size is 8 to 4095 bytes",
+        );
+        demand(
+            (8..1_500_000).contains(&self.value_size),
+            "value_size is 8 to 1499999 bytes",
+        );
+        demand(self.limit >= 1, "limit is at least 1");
+        demand(
+            (1e-6..=1e6).contains(&self.read_ratio),
+            "read_ratio is 0.000001 to 1000000",
+        );
+        demand(
+            self.conflict_percent <= 100,
+            "conflict_percent is at most 100",
+        );
+        demand((1..=128).contains(&self.batch), "batch is 1 to 128");
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{COMMITTED, Plan};
+
+    #[test]
+    fn every_committed_plan_keeps_the_rules_and_its_name() {
+        for (name, text) in COMMITTED {
+            let plan = Plan::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            assert_eq!(plan.name, *name);
+            assert!(!plan.note.is_empty(), "{name} has no note");
+        }
+    }
+
+    #[test]
+    fn all_broken_rules_are_named_at_once() {
+        let text = r#"{
+            "name": "Bad name", "note": "",
+            "methods": {"m": {"servers": ["etcd"], "placements": [], "rounds": 0, "seconds": 1, "warmup": 0, "repeats_max": 0}},
+            "cells": [{"name": "put", "title": "", "method": "n", "load": {"rate": 5, "overload": true}}]
+        }"#;
+        let error = Plan::parse(text).unwrap_err().to_string();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "the name \"Bad name\" has other than lower case letters, digits and `-`",
+                "method m: no server is called etcd: there are basalt, basalt-again, etcd-tuned, etcd-default",
+                "method m: there are no placements",
+                "method m: rounds are 1 to 100",
+                "method m: no cell uses it",
+                "cell put: a name is W, two digits, `-`, and lower case letters, digits and `-`",
+                "cell put: load: rate, capacity_p99_ms and overload exclude each other",
+                "cell put: there is no method n",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_misspelt_word_is_an_error_with_its_place() {
+        let error = Plan::parse("{\"name\": \"a\",\n \"nota\": \"b\"}").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown field `nota`, expected one of `name`, `note`, `methods`, `cells` at line 2 column 7"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_plan_says_which_there_are() {
+        let error = Plan::load("fulll").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "fulll is neither a file nor one of the plans full, quick, aa"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! How long a plan takes, near enough to show the time that is left. The constants are of a two-core machine.
+
+use super::{Cell, Method, Plan};
+
+impl Plan {
+    /// Seconds without and with the repeats that a restless machine makes.
+    ///
+    /// The second is an upper bound of what repeats add: every one that the plan allows.
+    pub(crate) fn estimate(&self) -> (f64, f64) {
+        let mut seconds = (0.0, 0.0);
+        for cell in &self.cells {
+            // A checked plan has every method.
+            let Some(method) = self.methods.get(&cell.method) else {
+                continue;
+            };
+            let placements = method.placements.len() as f64;
+            let slice = cell.slice_seconds(method);
+            let once = cell.begin_seconds(method) + slice * f64::from(cell.slices(method));
+            seconds.0 += placements * once;
+            seconds.1 += placements * (once + slice * f64::from(method.repeats_max));
+        }
+        seconds
+    }
+
+    /// A line for each cell: slices, seconds of one, servers, placements, title.
+    pub(crate) fn table(&self) -> String {
+        let line = |cell: &Cell| {
+            let method = self.methods.get(&cell.method)?;
+            let placements: Vec<&str> = method.placements.iter().map(|p| p.name()).collect();
+            Some(format!(
+                "  {:24} {:3} x {:4.1} s  {}  {}  {}\n",
+                cell.name,
+                cell.slices(method) * placements.len() as u32,
+                cell.slice_seconds(method),
+                cell.servers(method).join(","),
+                placements.join(","),
+                cell.title
+            ))
+        };
+        self.cells.iter().filter_map(line).collect()
+    }
+
+    /// Slices of all cells and placements, without repeats.
+    pub(crate) fn slices(&self) -> u32 {
+        let of = |cell: &Cell| {
+            let method = self.methods.get(&cell.method)?;
+            Some(cell.slices(method) * method.placements.len() as u32)
+        };
+        self.cells.iter().filter_map(of).sum()
+    }
+}
+
+impl Cell {
+    /// Slices of one placement, without repeats.
+    pub(crate) fn slices(&self, method: &Method) -> u32 {
+        method.rounds * 2 * self.servers(method).len() as u32
+    }
+
+    /// Seconds of one slice from starting its server to removing it.
+    pub(crate) fn slice_seconds(&self, method: &Method) -> f64 {
+        let keys = f64::from(self.shape.keys);
+        let load = if self.stay_up {
+            0.0
+        } else {
+            START_SECONDS + keys * LOAD_SECONDS
+        };
+        let measured = if self.load.overload {
+            OVERLOAD_SECONDS + method.seconds
+        } else if self.load.capacity_p99_ms.is_some() {
+            CAPACITY_TRIALS * (method.seconds + method.warmup)
+        } else {
+            method.seconds
+        };
+        SETTLE_SECONDS + load + method.warmup + measured + keys * CHECK_SECONDS
+    }
+
+    /// Seconds before the first slice of a placement.
+    pub(crate) fn begin_seconds(&self, method: &Method) -> f64 {
+        if self.stay_up {
+            let keys = f64::from(self.shape.keys);
+            self.servers(method).len() as f64 * (START_SECONDS + keys * LOAD_SECONDS)
+        } else {
+            0.0
+        }
+    }
+}
+
+const START_SECONDS: f64 = 0.4;
+const SETTLE_SECONDS: f64 = 0.3;
+/// Of one key.
+const LOAD_SECONDS: f64 = 8e-6;
+/// Of one key: the digest over all of them.
+const CHECK_SECONDS: f64 = 4e-6;
+const OVERLOAD_SECONDS: f64 = 45.0;
+const CAPACITY_TRIALS: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{COMMITTED, Plan};
+
+    /// Minutes that a committed plan may take with all its repeats.
+    const MINUTES_MAX: &[(&str, f64)] = &[("full", 90.0), ("quick", 5.0), ("aa", 10.0)];
+
+    #[test]
+    fn every_committed_plan_is_measured_in_bounded_time() {
+        for (name, text) in COMMITTED {
+            let (_, most) = Plan::parse(text).unwrap().estimate();
+            let (_, bound) = MINUTES_MAX
+                .iter()
+                .find(|(bounded, _)| bounded == name)
+                .unwrap();
+            assert!(
+                most / 60.0 < *bound,
+                "{name} takes up to {:.1} minutes",
+                most / 60.0
+            );
+        }
+    }
+}
