@@ -97,7 +97,7 @@ pub(crate) const SERVERS: &[&str] = &[BASALT, BASALT_AGAIN, ETCD_TUNED, ETCD_DEF
 pub(crate) const COMMITTED: &[(&str, &str)] = &[
     ("full", include_str!("../plans/full.json")),
     ("quick", include_str!("../plans/quick.json")),
-    ("aa", include_str!("../plans/aa.json")),
+    ("a-a", include_str!("../plans/a-a.json")),
 ];
 
 /// How much effort a cell gets.

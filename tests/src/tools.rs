@@ -47,24 +47,36 @@ fn on_path(name: &str) -> Option<PathBuf> {
 pub fn basalt() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
-        .get_or_init(|| {
-            if let Some(path) = env::var_os("BASALT_BASALT") {
-                return PathBuf::from(path);
-            }
-            let mut build = Command::new(env!("CARGO"));
-            build
-                .args(["build", "--quiet", "--package", "basalt", "--bin", "basalt"])
-                .current_dir(workspace());
-            if !cfg!(debug_assertions) {
-                build.arg("--release");
-            }
-            assert!(
-                build.status().expect("cargo started these tests").success(),
-                "building basalt failed"
-            );
-            profile_dir().join("basalt")
+        .get_or_init(|| match env::var_os("BASALT_BASALT") {
+            Some(path) => PathBuf::from(path),
+            None => built("basalt"),
         })
         .clone()
+}
+
+/// The benchmark, built once in the profile of the tests.
+///
+/// # Panics
+/// When the build fails.
+pub fn bench() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built("basalt-bench")).clone()
+}
+
+/// Builds a package of the workspace whose program has the same name.
+fn built(package: &str) -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--quiet", "--package", package, "--bin", package])
+        .current_dir(workspace());
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(
+        build.status().expect("cargo started these tests").success(),
+        "building {package} failed"
+    );
+    profile_dir().join(package)
 }
 
 /// The workspace's root.

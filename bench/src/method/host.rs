@@ -14,6 +14,8 @@ use crate::cost::disk::{self, Disks, Proof};
 /// As far as the kernel tells; what it does not tell is empty.
 #[derive(Debug, Serialize)]
 pub(crate) struct Host {
+    /// When the run began, UTC.
+    started: String,
     kernel: String,
     cpu: String,
     cpus: usize,
@@ -76,6 +78,7 @@ pub(crate) fn describe(programs: &[Program], data_root: &Path) -> Result<Host> {
     let disks = Disks::below(data_root)?;
     let mount = disk::mount_of(data_root);
     let mut host = Host {
+        started: results::now(),
         kernel: line("/proc/version", ""),
         cpu: value("/proc/cpuinfo", "model name"),
         cpus: std::thread::available_parallelism().map_or(0, usize::from),

@@ -11,7 +11,7 @@ use crate::record::Placement;
 /// How to compare.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A committed plan (full, quick, aa) or a file
+    /// A committed plan (full, quick, a-a) or a file
     #[arg(value_name = "PLAN", default_value = "full")]
     pub plan: String,
     /// The same as PLAN
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// The plan `quick`: the five headline cells in under 5 minutes
     #[arg(long, conflicts_with_all = ["plan", "plan_flag", "aa"])]
     pub quick: bool,
-    /// basalt against itself, to see the noise: the plan `aa`, or PLAN with its servers replaced. Fails unless every interval of the ratio
+    /// basalt against itself, to see the noise: the plan `a-a`, or PLAN with its servers replaced. Fails unless every interval of the ratio
     /// of CPU per operation holds 1 and is narrower than 5 %
     #[arg(long, conflicts_with = "servers")]
     pub aa: bool,
@@ -81,7 +81,7 @@ impl Options {
         match &self.plan_flag {
             Some(plan) => plan,
             None if self.quick => "quick",
-            None if self.aa && self.plan == "full" => "aa",
+            None if self.aa && self.plan == "full" => "a-a",
             None => &self.plan,
         }
     }
@@ -103,6 +103,9 @@ impl Options {
         }
         if let Some(name) = &self.name {
             plan.name.clone_from(name);
+        } else if self.aa && !plan.name.starts_with("a-a") {
+            // The page tells runs of a server beside itself by their names.
+            plan.name.insert_str(0, "a-a-");
         }
         for method in plan.methods.values_mut() {
             if !self.placements.is_empty() {

@@ -95,10 +95,24 @@ pub(crate) fn commit(folder: Option<&Path>) -> String {
 }
 
 fn today() -> String {
-    let seconds = SystemTime::now()
+    date(seconds() / DAY_SECONDS)
+}
+
+/// This moment in UTC, such as `2026-11-21T12:35:07Z`.
+pub(crate) fn now() -> String {
+    let seconds = seconds();
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!(
+        "{}T{hours:02}:{minutes:02}:{:02}Z",
+        date(seconds / DAY_SECONDS),
+        seconds % 60
+    )
+}
+
+fn seconds() -> u64 {
+    SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    date(seconds / 86_400)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The proleptic Gregorian date of a day since 1970-01-01.
@@ -123,6 +137,8 @@ fn date(days: u64) -> String {
     }
     format!("{year:04}-{month:02}-{:02}", rest + 1)
 }
+
+const DAY_SECONDS: u64 = 86_400;
 
 /// Runs of one plan and commit on one day.
 const SAME_DAY_MAX: u32 = 99;
