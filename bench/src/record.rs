@@ -69,6 +69,9 @@ pub(crate) struct Figures {
     pub seconds: f64,
     pub per_second: f64,
     pub latency: Latency,
+    /// Reads and writes apart, for workloads that have both.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     pub per_operation: PerOperation,
     pub cost: Cost,
     /// The generator's share of one CPU: near 1 it was the limit, and the rate says nothing about the server.
@@ -107,6 +110,19 @@ pub(crate) struct Latency {
     pub pauses: u64,
     /// Quantile and latency, rising, dense towards 1; for pictures.
     pub curve: Vec<(f64, f64)>,
+}
+
+/// One kind of operation of a mixed workload. Their cost cannot be told apart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    /// `reads` or `writes`.
+    pub name: String,
+    pub operations: u64,
+    pub per_second: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
 }
 
 /// One second of the measured time.
@@ -172,7 +188,11 @@ pub(crate) struct Verified {
 pub(crate) struct Capacity {
     /// The demand: this percentile of latency stays below that many milliseconds.
     pub p99_ms_max: f64,
+    /// Operations per second; 0 when no rate that was tried for the whole time kept to it.
     pub per_second: f64,
+    /// What a closed loop reached before.
+    #[serde(default)]
+    pub saturation_per_second: f64,
     /// Rate tried, p99 in microseconds, kept or not; in the order of the trials.
     pub trials: Vec<(f64, f64, bool)>,
 }
@@ -182,10 +202,19 @@ pub(crate) struct Capacity {
 pub(crate) struct Overload {
     /// Operations per second of a closed loop before.
     pub capacity_per_second: f64,
+    /// Twice that. When less was offered, the generator itself was the limit, and the overload says little.
+    #[serde(default)]
+    pub demanded_per_second: f64,
     pub offered_per_second: f64,
     /// Answered right per second while overloaded.
     pub goodput_per_second: f64,
     pub failures: BTreeMap<String, u64>,
-    /// Seconds of half load until its p99 was what half load has without an overload before; none when it never was.
+    /// The generator's share of one CPU meanwhile.
+    #[serde(default)]
+    pub client_busy: f64,
+    /// The 99th percentile of half load before the overload, microseconds.
+    #[serde(default)]
+    pub half_p99_us: f64,
+    /// Seconds of half load until the p99 of three tenths of a second in a row was at most twice that; none when it never was.
     pub recovery_seconds: Option<f64>,
 }

@@ -57,10 +57,8 @@ impl Alarm {
         Ok(())
     }
 
-    /// Takes note of a ring, so that the next one is an event again.
-    pub(crate) fn reset(&mut self) {
+    /// Takes note of a ring. The timer is not read: the poll tells edges, and each expiry is one.
+    pub(crate) fn on_ring(&mut self) {
         self.due = 0;
-        // Would-block means that the timer was set anew in the meantime.
-        let _ = rustix::io::read(&self.timer, &mut [0u8; 8]);
     }
 }

@@ -1,92 +1,36 @@
 //! One thread, all connections: sends what the workload draws, either as fast as answers come or by the clock.
 //!
-//! Promises: an operation's latency runs from the moment it was due, not from the moment there was room to send it; every
-//! acknowledged change is counted and found again at the end. Start at `Driver::run`.
+//! Promises: an operation's latency runs from the moment it was due, not from the moment there was room to send it; at most one
+//! write per connection and turn; a turn costs nothing for connections on which nothing happened. Start at `Driver::go`.
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::alarm::Alarm;
-use super::link::{Call, Ending, Link};
-use super::recorder::Recorder;
-use super::workload::{Answer, Method, Verdict, Workload};
+use super::judge::Judge;
+use super::link::{Call, Link};
+use super::pace::Pace;
+use super::workload::{Ask, Workload};
 use super::{Interrupted, Progress};
-use crate::cost::{Counters, Meter};
-use crate::record::Cost;
-
-/// How operations are started.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
-    /// Each stream starts its next operation when the last one ended: shows capacity.
-    Closed { streams: usize },
-    /// Operation i is due at i / rate, answered or not: shows latency.
-    Open { per_second: f64 },
-}
-
-/// How long and how hard.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub connections: usize,
-    pub pace: Pace,
-    pub warmup: Duration,
-    pub duration: Duration,
-}
-
-/// What one run found.
-pub(crate) struct Outcome {
-    pub recorder: Recorder,
-    /// Since the epoch, when the measurement began.
-    pub began: Duration,
-    pub elapsed: Duration,
-    pub cost: Cost,
-    pub tally: Tally,
-}
-
-/// What became of the operations of warm-up and measurement together.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
-    /// Answered OK and right, conflicts included.
-    pub good: u64,
-    /// Txns whose compare did not hold.
-    pub conflicts: u64,
-    /// Acknowledged changes of the store.
-    pub changes: u64,
-    /// By how much the store's revision rose.
-    pub revisions: i64,
-    /// Acknowledged keys that were read back at the end.
-    pub read_back: u64,
-    /// Answers with status OK that do not belong to their request.
-    pub wrong: u64,
-    /// Failures by text.
-    pub failures: BTreeMap<String, u64>,
-    /// Operations of an open loop that were due while too many were unanswered.
-    pub over_limit: u64,
-}
 
 /// The generator.
 pub(crate) struct Driver {
     poll: Poll,
-    links: Vec<Connection>,
+    events: Events,
+    connections: Vec<Connection>,
     alarm: Alarm,
-    workload: Workload,
-    plan: Plan,
     origin: Instant,
     phase: Phase,
-    tally: Tally,
-    recorder: Recorder,
-    /// Nanoseconds after `origin` at which the measurement begins and ends; only what is due in between is recorded.
-    measured: std::ops::Range<u64>,
-    /// When the measurement will end, foretold before it begins.
-    ends: u64,
-    /// Which keys have an acknowledged put.
-    acked: Vec<bool>,
-    last_revision: i64,
+    pub(super) judge: Judge,
+    /// Calls begun, ever.
+    begun: u64,
+    /// Places of the connections that have something to write, each once.
+    unwritten: Vec<usize>,
     message: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -94,27 +38,34 @@ pub(crate) struct Driver {
 struct Connection {
     socket: TcpStream,
     link: Link,
+    is_unwritten: bool,
 }
 
 /// What may be started now.
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Load {
-        next: u32,
-        end: u32,
-    },
-    Closed {
-        streams: usize,
-    },
-    Open {
-        interval_ns: f64,
-        began: u64,
-        started: u64,
-    },
-    ReadBack {
-        left: u32,
-    },
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// Nothing.
     Drain,
+    /// The workload's operations, so many at a time on each connection.
+    Closed { streams: usize },
+    /// The workload's operations when they are due, on all connections in turn.
+    Open(Pace),
+    /// Loading requests from this key on.
+    Load { next: u32 },
+    /// One question for the store's revision.
+    Revision { is_asked: bool },
+    /// Reads of so many keys, spread over all.
+    ReadBack { left: u32 },
+    /// Pages from this key on, one at a time.
+    Pages { next: u32 },
+}
+
+/// The part of a whole run that a phase is, for those who wait: shares from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub name: &'static str,
+    pub from: f64,
+    pub to: f64,
 }
 
 impl Driver {
@@ -122,143 +73,83 @@ impl Driver {
     ///
     /// # Errors
     /// When the server does not take a connection.
-    pub(crate) fn new(to: SocketAddr, workload: Workload, keys: u32, plan: Plan) -> Result<Self> {
+    pub(crate) fn new(to: SocketAddr, connections: usize, workload: Workload) -> Result<Self> {
         let poll = Poll::new()?;
-        let mut links = Vec::with_capacity(plan.connections);
-        for token in 0..plan.connections {
-            let socket =
-                std::net::TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
-            socket.set_nodelay(true)?;
-            socket.set_nonblocking(true)?;
-            let mut socket = TcpStream::from_std(socket);
-            poll.registry().register(
-                &mut socket,
-                Token(token),
-                Interest::READABLE | Interest::WRITABLE,
-            )?;
-            links.push(Connection {
-                socket,
-                link: Link::new(&to.to_string(), Instant::now()),
-            });
-        }
-        let alarm = Alarm::new(&poll, Token(plan.connections))?;
+        let authority = to.to_string();
+        let connections = (0..connections)
+            .map(|place| Connection::new(to, &authority, &poll, Token(place)))
+            .collect::<Result<Vec<_>>>()?;
+        let alarm = Alarm::new(&poll, Token(connections.len()))?;
         Ok(Self {
             poll,
-            links,
+            events: Events::with_capacity(EVENTS),
+            unwritten: (0..connections.len()).collect(),
+            connections,
             alarm,
-            workload,
-            plan,
             origin: Instant::now(),
             phase: Phase::Drain,
-            tally: Tally::default(),
-            recorder: Recorder::new(),
-            measured: 0..0,
-            ends: 0,
-            acked: vec![false; keys as usize],
-            last_revision: 0,
+            judge: Judge::new(workload),
+            begun: 0,
             message: Vec::new(),
             buffer: vec![0; READ_BYTES],
         })
     }
 
-    /// Writes all keys.
+    /// Runs `phase` until that moment, or, without one, until it has nothing left to start and all is answered.
     ///
     /// # Errors
-    /// As of [`Driver::run`].
-    pub(crate) fn load(&mut self, progress: Progress<'_>) -> Result<()> {
-        let keys = self.acked.len() as u32;
-        self.go(Phase::Load { next: 0, end: keys }, None, progress)?;
-        ensure!(
-            self.failed() == 0,
-            "loading failed: {:?}",
-            self.tally.failures
-        );
-        // The load's own operations belong to no figure.
-        self.tally = Tally::default();
-        Ok(())
-    }
-
-    /// Warms up, measures, drains and checks.
-    ///
-    /// # Errors
-    /// When a connection ends, the server stops answering, or something acknowledged is missing; [`Interrupted`].
-    pub(crate) fn run(mut self, meter: &Meter, progress: Progress<'_>) -> Result<Outcome> {
-        let before = self.revision(progress)?;
-        let phase = match self.plan.pace {
-            Pace::Closed { streams } => Phase::Closed { streams },
-            Pace::Open { per_second } => Phase::Open {
-                interval_ns: 1e9 / per_second,
-                began: self.now(),
-                started: 0,
-            },
-        };
-        self.ends = self.now() + (self.plan.warmup + self.plan.duration).as_nanos() as u64;
-        let warm = self.now() + self.plan.warmup.as_nanos() as u64;
-        self.go(phase, Some(warm), progress)?;
-        let at_begin = meter.read()?;
-        // The warm-up may have ended late, in the middle of a long turn.
-        let begins = self.now();
-        let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let ends = begins + self.plan.duration.as_nanos() as u64;
-        self.measured = begins..ends;
-        self.go(self.phase, Some(ends), progress)?;
-        let at_end = meter.read()?;
-        let elapsed = self.plan.duration;
-        let cost = Counters::until(&at_begin, &at_end);
-        self.go(Phase::Drain, None, progress)?;
-        let after = self.revision(progress)?;
-        self.tally.revisions = after - before;
-        self.read_back(progress)?;
-        Ok(Outcome {
-            recorder: self.recorder,
-            began,
-            elapsed,
-            cost,
-            tally: self.tally,
-        })
-    }
-
-    /// Runs a phase until that moment, or, without one, until it has nothing left to start and all is answered.
-    fn go(&mut self, phase: Phase, until: Option<u64>, progress: Progress<'_>) -> Result<()> {
+    /// When a connection ends or the server stops answering; [`Interrupted`].
+    pub(crate) fn go(
+        &mut self,
+        phase: Phase,
+        until: Option<u64>,
+        part: Part,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         self.phase = phase;
-        let mut events = Events::with_capacity(EVENTS);
-        let mut heard = self.now();
-        let mut told = 0;
+        self.resume(until, part, progress)
+    }
+
+    /// Goes on with the phase that there is.
+    ///
+    /// # Errors
+    /// As of [`Driver::go`].
+    pub(crate) fn resume(
+        &mut self,
+        until: Option<u64>,
+        part: Part,
+        progress: Progress<'_>,
+    ) -> Result<()> {
+        let began = self.now();
+        let good = self.judge.tally.good;
+        let (mut heard, mut told) = (began, 0);
+        (0..self.connections.len()).for_each(|place| self.refill(place, began));
         loop {
-            let now = self.now();
-            if until.is_some_and(|end| now >= end) {
+            let clock = Instant::now();
+            let now = self.at(clock);
+            self.start_due(now);
+            self.write_all(clock)?;
+            if until.is_some_and(|end| now >= end) || until.is_none() && self.in_flight() == 0 {
                 return Ok(());
             }
-            self.start_all(now);
-            self.flush_all()?;
-            if until.is_none() && self.is_idle() {
-                return Ok(());
-            }
-            if now - told > PROGRESS_NS {
+            if now - told > PROGRESS.as_nanos() as u64 {
                 told = now;
-                let share = self.share(now);
-                if progress(self.phase.name(), self.tally.good as f64, share).is_break() {
+                let share = part.from + self.share(began, now, until) * (part.to - part.from);
+                let done = self.judge.tally.good - good;
+                if progress(part.name, done as f64, share).is_break() {
                     bail!(Interrupted);
                 }
             }
-            self.alarm.set(self.next_due(until), now)?;
-            if let Err(error) = self.poll.poll(&mut events, Some(PATIENCE)) {
-                if error.kind() == ErrorKind::Interrupted {
-                    continue;
-                }
-                return Err(error.into());
+            let due = match &self.phase {
+                Phase::Open(pace) => pace.due(),
+                _ => u64::MAX,
+            };
+            self.alarm.set(due.min(until.unwrap_or(u64::MAX)), now)?;
+            if self.turn()? {
+                heard = self.judge.now;
             }
-            for event in &events {
-                let Token(place) = event.token();
-                if place == self.links.len() {
-                    self.alarm.reset();
-                } else if event.is_readable() || event.is_read_closed() {
-                    self.read(place)?;
-                    heard = self.now();
-                }
-            }
-            let silent = self.now() - heard;
-            if silent > PATIENCE.as_nanos() as u64 && !self.is_idle() {
+            let silent = self.judge.now.max(now) - heard;
+            if silent > PATIENCE.as_nanos() as u64 && self.in_flight() > 0 {
                 bail!(
                     "{} operations unanswered for {} s",
                     self.in_flight(),
@@ -268,78 +159,153 @@ impl Driver {
         }
     }
 
-    /// Starts whatever is due on any connection.
-    fn start_all(&mut self, now: u64) {
-        match self.phase {
-            Phase::Open {
-                interval_ns,
-                began,
-                mut started,
-            } => {
-                while began + (started as f64 * interval_ns) as u64 <= now {
-                    let due = began + (started as f64 * interval_ns) as u64;
-                    if self.in_flight() >= OUTSTANDING_MAX {
-                        self.tally.over_limit += 1;
-                    } else {
-                        self.start((started % self.links.len() as u64) as usize, due);
-                    }
-                    started += 1;
-                }
-                self.phase = Phase::Open {
-                    interval_ns,
-                    began,
-                    started,
-                };
-            }
-            _ => (0..self.links.len()).for_each(|place| self.refill(place, now)),
+    /// Nanoseconds on the driver's clock.
+    pub(crate) fn now(&self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    /// The phase that was last gone through.
+    pub(crate) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    fn at(&self, clock: Instant) -> u64 {
+        (clock - self.origin).as_nanos() as u64
+    }
+
+    fn in_flight(&self) -> usize {
+        (self.begun - self.judge.ended) as usize
+    }
+
+    /// Waits for something to happen, and deals with all that did. Says whether the server was heard.
+    fn turn(&mut self) -> Result<bool> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        if let Err(error) = self.poll.poll(&mut events, Some(PROGRESS))
+            && error.kind() != ErrorKind::Interrupted
+        {
+            return Err(error.into());
         }
+        let mut is_heard = false;
+        for event in &events {
+            let Token(place) = event.token();
+            if place == self.connections.len() {
+                self.alarm.on_ring();
+                continue;
+            }
+            if event.is_writable() {
+                self.note_unwritten(place);
+            }
+            if event.is_readable() || event.is_read_closed() {
+                self.read(place)?;
+                is_heard = true;
+            }
+        }
+        self.events = events;
+        Ok(is_heard)
+    }
+
+    /// Starts what an open loop has due.
+    fn start_due(&mut self, now: u64) {
+        let Phase::Open(pace) = &mut self.phase else {
+            return;
+        };
+        let mut pace = pace.clone();
+        while pace.due() <= now {
+            if self.in_flight() >= OUTSTANDING_MAX {
+                self.judge.tally.over_limit += 1;
+            } else {
+                let place = (pace.count() % self.connections.len() as u64) as usize;
+                self.message.clear();
+                let question = self.judge.workload.draw(&mut self.message);
+                self.send(
+                    place,
+                    Call {
+                        due: pace.due(),
+                        question,
+                    },
+                );
+            }
+            pace.advance();
+        }
+        self.phase = Phase::Open(pace);
     }
 
     /// Starts what a connection has room for, in the phases that go as fast as answers come.
     fn refill(&mut self, place: usize, now: u64) {
-        let streams = match self.phase {
-            Phase::Closed { streams } => streams,
-            Phase::Load { .. } | Phase::ReadBack { .. } => LOAD_STREAMS,
-            Phase::Open { .. } | Phase::Drain => return,
+        let streams = match &self.phase {
+            Phase::Drain | Phase::Open(_) => return,
+            Phase::Closed { streams } => *streams,
+            Phase::Load { .. } => (LOAD_CALLS_MAX / self.connections.len()).max(1),
+            Phase::ReadBack { .. } => READ_BACK_STREAMS,
+            // Only one connection asks, one question at a time.
+            Phase::Revision { .. } | Phase::Pages { .. } => usize::from(place == 0),
         };
-        while self.links[place].link.in_flight() < streams && self.start(place, now) {}
+        while self.connections[place].link.in_flight() < streams && self.start(place, now) {}
     }
 
     /// Starts one operation; `false` when the phase has none left.
     fn start(&mut self, place: usize, due: u64) -> bool {
         self.message.clear();
-        let (method, key) = match &mut self.phase {
-            Phase::Load { next, end } if *next < *end => {
+        let workload = &mut self.judge.workload;
+        let keys = workload.keys();
+        let (ask, key) = match &mut self.phase {
+            Phase::Load { next } if *next < keys => {
                 let key = *next;
-                *next += 1;
-                self.workload.write_put(key, &mut self.message);
-                (Method::Put, key)
+                *next += workload.loaded_by(key);
+                (Ask::Load, key)
+            }
+            Phase::Pages { next } if *next < keys => {
+                let key = *next;
+                *next += workload.paged_by(key);
+                (Ask::Page, key)
+            }
+            Phase::Revision {
+                is_asked: asked @ false,
+            } => {
+                *asked = true;
+                (Ask::Revision, 0)
             }
             Phase::ReadBack { left } if *left > 0 => {
                 *left -= 1;
-                let key = spread(*left, &self.acked);
-                self.workload.write_get(key, &mut self.message);
-                (Method::Range, key)
+                (Ask::ReadBack, spread(*left, keys))
             }
-            Phase::Closed { .. } | Phase::Open { .. } => self.workload.next(&mut self.message),
-            Phase::Load { .. } | Phase::ReadBack { .. } | Phase::Drain => return false,
+            Phase::Closed { .. } => {
+                let question = workload.draw(&mut self.message);
+                self.send(place, Call { due, question });
+                return true;
+            }
+            _ => return false,
         };
-        self.links[place]
-            .link
-            .send(&self.message, Call { due, key, method });
+        let question = workload.write(ask, key, &mut self.message);
+        self.send(place, Call { due, question });
         true
     }
 
-    fn flush_all(&mut self) -> Result<()> {
-        for connection in &mut self.links {
-            connection.flush()?;
+    fn send(&mut self, place: usize, call: Call) {
+        self.begun += 1;
+        self.connections[place].link.send(&self.message, call);
+        self.note_unwritten(place);
+    }
+
+    fn note_unwritten(&mut self, place: usize) {
+        if !std::mem::replace(&mut self.connections[place].is_unwritten, true) {
+            self.unwritten.push(place);
+        }
+    }
+
+    fn write_all(&mut self, clock: Instant) -> Result<()> {
+        // A connection whose socket is full is noted again when it is writable.
+        for place in self.unwritten.drain(..) {
+            let connection = &mut self.connections[place];
+            connection.is_unwritten = false;
+            connection.write(clock, &mut self.judge)?;
         }
         Ok(())
     }
 
     fn read(&mut self, place: usize) -> Result<()> {
         loop {
-            let connection = &mut self.links[place];
+            let connection = &mut self.connections[place];
             let count = match connection.socket.read(&mut self.buffer) {
                 Ok(0) => bail!("the server closed a connection"),
                 Ok(count) => count,
@@ -348,25 +314,13 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             };
             let clock = Instant::now();
-            let now = (clock - self.origin).as_nanos() as u64;
-            let mut judge = Judge {
-                now,
-                phase: self.phase,
-                open: matches!(self.plan.pace, Pace::Open { .. }),
-                measured: &self.measured,
-                workload: &mut self.workload,
-                tally: &mut self.tally,
-                recorder: &mut self.recorder,
-                acked: &mut self.acked,
-                last_revision: &mut self.last_revision,
-            };
+            self.judge.now = (clock - self.origin).as_nanos() as u64;
             connection
                 .link
-                .receive(&self.buffer[..count], clock, &mut |call, ending| {
-                    judge.on_end(call, ending)
-                })?;
-            self.refill(place, now);
-            self.links[place].flush()?;
+                .receive(&self.buffer[..count], clock, &mut self.judge)?;
+            // Settings and window updates are answered too.
+            self.note_unwritten(place);
+            self.refill(place, self.judge.now);
             // A short read leaves nothing behind; the end of the connection is an event of its own.
             if count < self.buffer.len() {
                 return Ok(());
@@ -374,191 +328,37 @@ impl Driver {
         }
     }
 
-    /// The store's revision, by a read of our own when nothing else is in flight.
-    fn revision(&mut self, progress: Progress<'_>) -> Result<i64> {
-        self.phase = Phase::Drain;
-        let due = self.now();
-        self.message.clear();
-        self.workload.write_get(0, &mut self.message);
-        let good = self.tally.good;
-        self.links[0].link.send(
-            &self.message,
-            Call {
-                due,
-                key: u32::MAX,
-                method: Method::Range,
-            },
-        );
-        self.go(Phase::Drain, None, progress)?;
-        self.tally.good = good;
-        ensure!(
-            self.last_revision > 0,
-            "the server tells no revision: {:?}",
-            self.tally.failures
-        );
-        Ok(self.last_revision)
-    }
-
-    /// Reads a sample of the acknowledged keys; all of them when they are few.
-    fn read_back(&mut self, progress: Progress<'_>) -> Result<()> {
-        let acked = self.acked.iter().filter(|acked| **acked).count() as u32;
-        let sample = acked.min(READ_BACK_KEYS);
-        let good = self.tally.good;
-        self.go(Phase::ReadBack { left: sample }, None, progress)?;
-        self.tally.read_back = self.tally.good - good;
-        self.tally.good = good;
-        ensure!(
-            self.tally.read_back == u64::from(sample),
-            "acknowledged keys are gone or wrong: {:?}",
-            self.tally
-        );
-        let changes = self.tally.changes as i64;
-        let lost = self.tally.revisions < changes;
-        let surplus = self.tally.revisions > changes + self.failed() as i64;
-        ensure!(
-            !lost && !surplus,
-            "{changes} acknowledged changes, {} revisions",
-            self.tally.revisions
-        );
-        ensure!(
-            self.tally.wrong == 0,
-            "{} answers do not belong to their requests",
-            self.tally.wrong
-        );
-        Ok(())
-    }
-
-    fn next_due(&self, until: Option<u64>) -> u64 {
-        // Without an end the poll's own time-out is all that is wanted.
-        let end = until.unwrap_or(u64::MAX);
-        match self.phase {
-            Phase::Open {
-                interval_ns,
-                began,
-                started,
-            } => end.min(began + (started as f64 * interval_ns) as u64),
-            _ => end,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.in_flight() == 0
-    }
-
-    fn in_flight(&self) -> usize {
-        self.links
-            .iter()
-            .map(|connection| connection.link.in_flight())
-            .sum()
-    }
-
-    fn failed(&self) -> u64 {
-        self.tally.failures.values().sum()
-    }
-
-    /// How much of the run is done, as far as it can be foretold: loading is taken for a third of it.
-    fn share(&self, now: u64) -> f64 {
-        let part = |done: u64, all: u64| done as f64 / all.max(1) as f64;
-        match self.phase {
-            Phase::Load { next, end } => part(u64::from(next), u64::from(end)) * LOAD_SHARE,
-            Phase::Closed { .. } | Phase::Open { .. } => {
-                let end = self.ends.max(now);
-                let all = self.plan.warmup + self.plan.duration;
-                let left = part(end - now, all.as_nanos() as u64).min(1.0);
-                1.0 - left * (1.0 - LOAD_SHARE)
-            }
-            Phase::ReadBack { .. } | Phase::Drain => 1.0,
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.origin.elapsed().as_nanos() as u64
-    }
-}
-
-impl Phase {
-    fn name(self) -> &'static str {
-        match self {
-            Phase::Load { .. } => "load",
-            Phase::Closed { .. } => "closed loop",
-            Phase::Open { .. } => "open loop",
-            Phase::ReadBack { .. } => "read back",
-            Phase::Drain => "drain",
-        }
-    }
-}
-
-/// Takes the end of a call to all who want to know.
-struct Judge<'a> {
-    now: u64,
-    phase: Phase,
-    open: bool,
-    measured: &'a std::ops::Range<u64>,
-    workload: &'a mut Workload,
-    tally: &'a mut Tally,
-    recorder: &'a mut Recorder,
-    acked: &'a mut [bool],
-    last_revision: &'a mut i64,
-}
-
-impl Judge<'_> {
-    fn on_end(&mut self, call: Call, ending: Ending<'_>) {
-        let message = match ending {
-            Ending::Message(message) => message,
-            Ending::Failed(status) => {
-                *self.tally.failures.entry(status.to_string()).or_insert(0) += 1;
-                return;
-            }
-        };
-        if call.key == u32::MAX {
-            *self.last_revision = Answer::read(message).map_or(0, |answer| answer.revision);
-            return;
-        }
-        let verdict = match self.phase {
-            Phase::Load { .. } => {
-                self.workload.loaded(call.key, message);
-                Verdict::Good { changes: true }
-            }
-            Phase::ReadBack { .. } => self.workload.judge_get(call.key, message),
-            _ => self.workload.judge(call.method, call.key, message),
-        };
-        match verdict {
-            Verdict::Wrong => {
-                self.tally.wrong += 1;
-                return;
-            }
-            Verdict::Conflict => self.tally.conflicts += 1,
-            Verdict::Good { changes: true } => {
-                self.tally.changes += 1;
-                self.acked[call.key as usize] = true;
-            }
-            Verdict::Good { changes: false } => {}
-        }
-        self.tally.good += 1;
-        self.record(call.due);
-    }
-
-    /// A closed loop counts what ended in the measured time. An open loop counts what was due in it, however late the answer
-    /// came: leaving the late ones out would flatter a server that falls behind.
-    fn record(&mut self, due: u64) {
-        let counted = if self.open {
-            self.measured.contains(&due)
-        } else {
-            self.measured.contains(&self.now)
-        };
-        if counted {
-            let at =
-                self.now.clamp(self.measured.start, self.measured.end - 1) - self.measured.start;
-            self.recorder.record(at, self.now - due);
+    /// How much of the phase is done, from 0 to 1.
+    fn share(&self, began: u64, now: u64, until: Option<u64>) -> f64 {
+        let part = |done: u64, all: u64| (done as f64 / all.max(1) as f64).min(1.0);
+        let keys = u64::from(self.judge.workload.keys());
+        match (&self.phase, until) {
+            (_, Some(end)) => part(now - began, end - began),
+            (Phase::Load { next } | Phase::Pages { next }, None) => part(u64::from(*next), keys),
+            _ => 0.0,
         }
     }
 }
 
 impl Connection {
-    fn flush(&mut self) -> Result<()> {
-        let now = Instant::now();
+    fn new(to: SocketAddr, authority: &str, poll: &Poll, token: Token) -> Result<Self> {
+        let socket =
+            std::net::TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let mut socket = TcpStream::from_std(socket);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut socket, token, interest)?;
+        Ok(Self {
+            socket,
+            link: Link::new(authority, Instant::now()),
+            is_unwritten: true,
+        })
+    }
+
+    fn write(&mut self, clock: Instant, judge: &mut Judge) -> Result<()> {
         loop {
-            self.link.flush(now);
+            self.link.flush(clock, judge);
             while !self.link.output().is_empty() {
                 match self.socket.write(self.link.output()) {
                     Ok(0) => bail!("the server takes no more bytes"),
@@ -575,35 +375,24 @@ impl Connection {
     }
 }
 
-/// The `place`-th key of a walk over all keys in steps that share no factor with most sizes, moved on to an acknowledged one.
-fn spread(place: u32, acked: &[bool]) -> u32 {
+/// The `place`-th key of a walk over all keys in steps that share no factor with most counts.
+fn spread(place: u32, keys: u32) -> u32 {
     const STEP: u64 = 0x9E37_79B1;
-    let size = acked.len() as u64;
-    let mut at = (u64::from(place) * STEP) % size;
-    for _ in 0..size {
-        if acked[at as usize] {
-            return at as u32;
-        }
-        at = (at + 1) % size;
-    }
-    0
+    (u64::from(place) * STEP % u64::from(keys)) as u32
 }
 
 /// Operations that an open loop may have unanswered; what is due beyond is counted as failed.
-const OUTSTANDING_MAX: usize = 20_000;
+pub(crate) const OUTSTANDING_MAX: usize = 20_000;
 
-/// Streams of one connection while loading and reading back.
-const LOAD_STREAMS: usize = 32;
+/// Loading requests in flight; together with their size this bounds what waits in memory, here and at the server.
+const LOAD_CALLS_MAX: usize = 16;
 
-/// Acknowledged keys read at the end.
-const READ_BACK_KEYS: u32 = 1_000;
-
-/// See `Driver::share`.
-const LOAD_SHARE: f64 = 1.0 / 3.0;
-
+const READ_BACK_STREAMS: usize = 32;
 const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;
-const PROGRESS_NS: u64 = 200_000_000;
+
+/// Between two reports of progress.
+const PROGRESS: Duration = Duration::from_millis(200);
 
 /// A server that answers nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

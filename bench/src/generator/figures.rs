@@ -4,31 +4,46 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Intervals;
-use super::driver::{Outcome, Tally};
-use crate::record::{Figures, PerOperation, Verified};
+use super::recorder::Recorder;
+use super::run::Outcome;
+use crate::record::{Capacity, Figures, Overload, PerOperation, Verified};
 
-impl Figures {
-    /// Divides. `memory` is the server's, now and at most.
-    pub(crate) fn new(outcome: Outcome, memory: Option<(u64, u64)>) -> (Self, Intervals) {
+/// Everything that figures are made of.
+pub(crate) struct Found {
+    pub outcome: Outcome,
+    pub recorder: Recorder,
+    pub verified: Verified,
+    /// Puts or compares in one operation.
+    pub inner: u64,
+    pub capacity: Option<Capacity>,
+    pub overload: Option<Overload>,
+    /// Bytes of the server's memory, now and at most.
+    pub memory: Option<(u64, u64)>,
+}
+
+impl Found {
+    /// Divides.
+    pub(crate) fn figures(self) -> (Figures, Intervals) {
         let Outcome {
-            recorder,
             began,
             elapsed,
             cost,
-            tally,
-        } = outcome;
-        let operations = recorder.done();
+            ..
+        } = self.outcome;
+        let operations = self.recorder.done();
         let each = |sum: u64| sum as f64 / operations.max(1) as f64;
-        let (latency, by_second, seconds_kept) = recorder.finish(elapsed.as_nanos() as u64);
         let seconds = elapsed.as_secs_f64();
+        let parts = self.recorder.parts(seconds);
+        let (latency, by_second, histograms) = self.recorder.finish(elapsed.as_nanos() as u64);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-        let (now, most) = memory.unwrap_or_default();
-        let figures = Self {
+        let (now, most) = self.memory.unwrap_or_default();
+        let figures = Figures {
             operations,
-            inner_operations: operations,
+            inner_operations: operations * self.inner,
             seconds,
             per_second: operations as f64 / seconds,
             latency,
+            parts,
             per_operation: PerOperation {
                 server_cpu_us: each(cost.server_cpu_ns) / 1e3,
                 machine_less_client_us: each(cost.machine_less_client_ns) / 1e3,
@@ -45,18 +60,20 @@ impl Figures {
             server_resident_bytes: now,
             server_resident_bytes_max: most,
             server_proportional_bytes: 0,
-            verified: Verified::new(tally),
+            verified: self.verified,
             by_second,
-            capacity: None,
-            overload: None,
+            capacity: self.capacity,
+            overload: self.overload,
         };
         let intervals = Intervals {
             began,
-            seconds: seconds_kept,
+            seconds: histograms,
         };
         (figures, intervals)
     }
+}
 
+impl Figures {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
@@ -80,6 +97,13 @@ impl Figures {
             l.longest_stall_us,
             l.pauses
         );
+        for part in &self.parts {
+            let _ = writeln!(
+                out,
+                "{:<11} {:.0}/s, p50 {:.0} µs, p99 {:.0}, p99.9 {:.0}, max {:.0}",
+                part.name, part.per_second, part.p50_us, part.p99_us, part.p999_us, part.max_us
+            );
+        }
         let _ = writeln!(
             out,
             "server      {:.2} µs CPU/op, {:.2} µs machine less client, {:.3} switches/op, {} MiB resident",
@@ -115,28 +139,53 @@ impl Figures {
             v.over_limit,
             v.failures
         );
+        if let Some(capacity) = &self.capacity {
+            let _ = writeln!(
+                out,
+                "capacity    {:.0}/s with p99 at most {} ms; tried {}",
+                capacity.per_second,
+                capacity.p99_ms_max,
+                capacity
+                    .trials
+                    .iter()
+                    .map(|(rate, p99_us, is_kept)| format!(
+                        "{rate:.0}: {p99_us:.0} µs {}",
+                        if *is_kept { "kept" } else { "not kept" }
+                    ))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+        }
+        if let Some(overload) = &self.overload {
+            let _ = writeln!(
+                out,
+                "overload    capacity {:.0}/s, {:.0}/s offered{}, {:.0}/s answered ({:.0} % of capacity), recovery {}, failures {:?}",
+                overload.capacity_per_second,
+                overload.offered_per_second,
+                if overload.offered_per_second < overload.demanded_per_second * OFFERED_MIN {
+                    ": THE GENERATOR WAS THE LIMIT"
+                } else {
+                    ""
+                },
+                overload.goodput_per_second,
+                overload.goodput_per_second / overload.capacity_per_second * 100.0,
+                overload
+                    .recovery_seconds
+                    .map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
+                overload.failures
+            );
+        }
         out
     }
 }
 
-impl Verified {
-    fn new(tally: Tally) -> Self {
-        Self {
-            answered_right: tally.good,
-            txn_conflicts: tally.conflicts,
-            acknowledged_changes: tally.changes,
-            revisions: tally.revisions,
-            read_back: tally.read_back,
-            failures: tally.failures,
-            over_limit: tally.over_limit,
-            digest: None,
-        }
-    }
-}
-
-fn share(nanoseconds: u64, of: Duration, cpus: f64) -> f64 {
+/// Of so many CPUs.
+pub(crate) fn share(nanoseconds: u64, of: Duration, cpus: f64) -> f64 {
     nanoseconds as f64 / (of.as_nanos() as f64 * cpus)
 }
 
 /// Above this share of its CPU the generator is taken to be the limit of a closed loop.
 pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
+
+/// Below this share of what an overload demands, the generator did not produce one.
+const OFFERED_MIN: f64 = 0.98;

@@ -8,23 +8,24 @@ use basalt_net::grpc::client::{Answered, Client, Template};
 use basalt_net::grpc::{Code, Metadata, Status};
 use basalt_net::hpack::Encoder;
 
-use super::workload::Method;
+use super::answer::Answer;
+use super::workload::{Method, Question};
 
 /// What a call is about, given back with its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     /// Nanoseconds on the driver's clock at which it was due.
     pub(crate) due: u64,
-    pub(crate) key: u32,
-    pub(crate) method: Method,
+    pub(crate) question: Question,
 }
 
-/// How a call ended.
-pub(crate) enum Ending<'a> {
-    /// Status OK and this message.
-    Message(&'a [u8]),
-    /// Any other status.
-    Failed(&'a Status),
+/// Who hears of answers.
+pub(crate) trait Hearing {
+    /// A whole message of a call that has not ended; what is read of it is given back at the end. `None`: not to be read.
+    fn on_message(&mut self, call: &Call, message: &[u8]) -> Option<Answer>;
+
+    /// A call ended: with status OK and what its last message said, or with another status.
+    fn on_end(&mut self, call: Call, ending: Result<Option<Answer>, &Status>);
 }
 
 /// Net's client with our calls beside its streams.
@@ -111,19 +112,17 @@ impl Heads {
 }
 
 /// The open calls by stream. Streams are opened in order and end almost in order, so a ring is as good as a map.
-#[derive(Default)]
 struct Open {
-    /// The place of stream `first` is 0, of `first + 2` is 1 and so on.
-    calls: VecDeque<Slot>,
+    /// The place of stream `first` is 0, of `first + 2` is 1 and so on. `None`: ended.
+    calls: VecDeque<Option<Slot>>,
     first: u32,
     in_flight: usize,
-    /// Buffers of ended calls.
-    spare: Vec<Vec<u8>>,
 }
 
+#[derive(Clone, Copy)]
 struct Slot {
-    call: Option<Call>,
-    message: Vec<u8>,
+    call: Call,
+    answer: Option<Answer>,
 }
 
 impl Link {
@@ -133,8 +132,9 @@ impl Link {
             client: Client::new(MESSAGE_BYTES_MAX, now),
             heads: Heads::new(authority),
             open: Open {
+                calls: VecDeque::new(),
                 first: 1,
-                ..Open::default()
+                in_flight: 0,
             },
             waiting: VecDeque::new(),
         }
@@ -149,31 +149,28 @@ impl Link {
     }
 
     fn start(&mut self, message: &[u8], call: Call) -> bool {
-        let template = self.heads.of(call.method);
+        let template = self.heads.of(call.question.ask.method());
         let write = |out: &mut Vec<u8>| out.extend_from_slice(message);
         let Some(stream) = self.client.call(template, write) else {
             return false;
         };
-        self.heads.on_sent(call.method);
+        self.heads.on_sent(call.question.ask.method());
         self.open.begin(stream, call);
         true
     }
 
-    /// Takes what the socket gave; `done` hears of each call that ended.
+    /// Takes what the socket gave.
+    ///
+    /// # Errors
+    /// When the connection failed.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
         now: Instant,
-        done: &mut dyn FnMut(Call, Ending<'_>),
+        hearing: &mut impl Hearing,
     ) -> Result<()> {
-        self.client.recv(
-            bytes,
-            now,
-            &mut Hearer {
-                open: &mut self.open,
-                done,
-            },
-        );
+        let open = &mut self.open;
+        self.client.recv(bytes, now, &mut Hearer { open, hearing });
         if let Some(reason) = self.client.failure() {
             bail!("the connection failed: {reason:?}");
         }
@@ -187,15 +184,9 @@ impl Link {
     }
 
     /// Moves what may be sent now into the output.
-    pub(crate) fn flush(&mut self, now: Instant) {
-        // Sending ends no call: nobody has to hear of it.
-        self.client.flush(
-            now,
-            &mut Hearer {
-                open: &mut self.open,
-                done: &mut |_, _| {},
-            },
-        );
+    pub(crate) fn flush(&mut self, now: Instant, hearing: &mut impl Hearing) {
+        let open = &mut self.open;
+        self.client.flush(now, &mut Hearer { open, hearing });
     }
 
     /// Bytes for the socket.
@@ -222,56 +213,48 @@ impl Link {
 impl Open {
     fn begin(&mut self, stream: u32, call: Call) {
         assert!(stream == self.first + 2 * self.calls.len() as u32);
-        let message = self.spare.pop().unwrap_or_default();
-        self.calls.push_back(Slot {
-            call: Some(call),
-            message,
-        });
+        let answer = None;
+        self.calls.push_back(Some(Slot { call, answer }));
         self.in_flight += 1;
     }
 
-    fn slot(&mut self, stream: u32) -> Option<&mut Slot> {
+    fn place(&mut self, stream: u32) -> Option<&mut Option<Slot>> {
         self.calls
             .get_mut((stream.checked_sub(self.first)? / 2) as usize)
     }
 
     /// Takes ended calls from the front.
     fn trim(&mut self) {
-        while self.calls.front().is_some_and(|slot| slot.call.is_none()) {
-            if let Some(mut slot) = self.calls.pop_front() {
-                slot.message.clear();
-                self.spare.push(slot.message);
-            }
+        while self.calls.front().is_some_and(Option::is_none) {
+            self.calls.pop_front();
             self.first += 2;
         }
     }
 }
 
-struct Hearer<'a> {
+struct Hearer<'a, H> {
     open: &'a mut Open,
-    done: &'a mut dyn FnMut(Call, Ending<'_>),
+    hearing: &'a mut H,
 }
 
-impl Answered for Hearer<'_> {
+impl<H: Hearing> Answered for Hearer<'_, H> {
     fn on_message(&mut self, stream: u32, message: &[u8]) {
-        if let Some(slot) = self.open.slot(stream) {
-            slot.message.clear();
-            slot.message.extend_from_slice(message);
+        if let Some(Some(slot)) = self.open.place(stream) {
+            slot.answer = self.hearing.on_message(&slot.call, message);
         }
     }
 
     fn on_status(&mut self, stream: u32, status: &Status, _trailers: &Metadata) {
-        let Some(slot) = self.open.slot(stream) else {
+        let Some(slot) = self.open.place(stream).and_then(Option::take) else {
             return;
         };
-        let Some(call) = slot.call.take() else { return };
-        let ending = match status.code {
-            Code::Ok => Ending::Message(&slot.message),
-            _ => Ending::Failed(status),
-        };
-        (self.done)(call, ending);
         self.open.in_flight -= 1;
         self.open.trim();
+        let ending = match status.code {
+            Code::Ok => Ok(slot.answer),
+            _ => Err(status),
+        };
+        self.hearing.on_end(slot.call, ending);
     }
 }
 

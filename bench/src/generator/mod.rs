@@ -4,25 +4,33 @@
 //! end. Never: knows how a server was started, or which other it is compared with. Start at `measure`.
 
 mod alarm;
+mod answer;
+mod capacity;
 mod driver;
 mod figures;
 mod intervals;
+mod judge;
+mod keys;
 mod link;
+mod overload;
+mod pace;
 mod recorder;
+mod run;
+mod template;
 mod workload;
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::cost::Meter;
-use crate::plan::{Load, Shape};
+use crate::plan::{Kind, Load, Shape};
 use crate::record::Figures;
 
-use driver::{Driver, Pace, Plan};
-use workload::Workload;
+use figures::Found;
+use run::{Session, Start, Stretch};
 
 pub(crate) use intervals::Intervals;
 
@@ -70,22 +78,53 @@ pub(crate) fn measure(
     time: Time,
     progress: Progress<'_>,
 ) -> Result<Run> {
-    let plan = Plan {
-        connections: usize::from(load.conns),
-        pace: match load.rate {
-            Some(per_second) => Pace::Open { per_second },
-            None => Pace::Closed {
-                streams: usize::from(load.streams),
-            },
-        },
-        warmup: time.warmup,
-        duration: time.measured,
+    ensure!(
+        shape.workload != Kind::TxnPuts || shape.keys >= u32::from(shape.batch),
+        "a txn cannot put a key twice: {} keys for {} puts",
+        shape.keys,
+        shape.batch
+    );
+    let seconds = match load.overload {
+        true => overload::seconds(time),
+        false => (time.warmup + time.measured).as_secs_f64(),
     };
-    let mut driver = Driver::new(endpoint, Workload::new(shape), shape.keys, plan)?;
-    if data == Data::Load {
-        driver.load(progress)?;
+    let foretold = seconds + load.capacity_p99_ms.map_or(0.0, |_| capacity::SECONDS);
+    let mut session = Session::new(endpoint, meter, load, shape, foretold, progress)?;
+    session.begin(data)?;
+    let (mut capacity, mut overload) = (None, None);
+    let (outcome, recorder) = if let Some(p99_ms_max) = load.capacity_p99_ms {
+        let (found, outcome, recorder) = capacity::find(&mut session, p99_ms_max, time)?;
+        capacity = Some(found);
+        (outcome, recorder)
+    } else if load.overload {
+        let (found, outcome, recorder) = overload::run(&mut session, time)?;
+        overload = Some(found);
+        (outcome, recorder)
+    } else {
+        let (name, start) = match load.rate {
+            Some(per_second) => ("open loop", Start::Open { per_second }),
+            None => ("closed loop", Start::Closed),
+        };
+        let mut outcome = session.stretch(Stretch {
+            name,
+            start,
+            time,
+            by_window: false,
+        })?;
+        let recorder = session.drain(&mut outcome)?;
+        (outcome, recorder)
+    };
+    let memory = meter.memory();
+    let (figures, intervals) = Found {
+        outcome,
+        recorder,
+        verified: session.verify()?,
+        inner: session.inner(),
+        capacity,
+        overload,
+        memory,
     }
-    let (figures, intervals) = Figures::new(driver.run(meter, progress)?, meter.memory());
+    .figures();
     Ok(Run { figures, intervals })
 }
 
@@ -94,14 +133,13 @@ pub(crate) fn measure(
 /// # Errors
 /// As of [`measure`].
 pub(crate) fn prepare(endpoint: SocketAddr, shape: &Shape, progress: Progress<'_>) -> Result<()> {
-    let plan = Plan {
-        connections: LOAD_CONNECTIONS,
-        pace: Pace::Closed { streams: 1 },
-        warmup: Duration::ZERO,
-        duration: Duration::ZERO,
+    let load = Load {
+        conns: LOAD_CONNECTIONS,
+        ..Load::default()
     };
-    Driver::new(endpoint, Workload::new(shape), shape.keys, plan)?.load(progress)
+    let meter = Meter::new(None, None)?;
+    Session::new(endpoint, &meter, &load, shape, 0.0, progress)?.begin(Data::Load)
 }
 
 /// Connections that only load.
-const LOAD_CONNECTIONS: usize = 4;
+const LOAD_CONNECTIONS: u16 = 4;

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Latency, Second};
+use crate::record::{Latency, Part, Second};
 
 /// Collects completions of the measured time.
 pub(crate) struct Recorder {
@@ -18,14 +18,28 @@ pub(crate) struct Recorder {
     last: u64,
     longest_stall: u64,
     done: u64,
+    /// Reads and writes apart, for loads that have both.
+    parts: Option<[Histogram<u64>; 2]>,
+    /// By tenth of a second in which they were due: the latencies, in microseconds.
+    windows: Option<Vec<Vec<u32>>>,
+}
+
+/// One operation that was answered right. Times are nanoseconds since the measurement began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    /// When the answer came. Never falls.
+    pub at: u64,
+    pub due: u64,
+    pub latency_ns: u64,
+    pub is_read: bool,
 }
 
 impl Recorder {
-    /// Nothing recorded yet.
+    /// Nothing recorded yet. `is_mixed`: reads and writes are told apart; `by_window`: latencies are kept by when they were due.
     ///
     /// # Panics
     /// Never: the bounds are constant and valid.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(is_mixed: bool, by_window: bool) -> Self {
         let empty = || {
             Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, DIGITS)
                 .expect("constant bounds")
@@ -40,11 +54,14 @@ impl Recorder {
             last: 0,
             longest_stall: 0,
             done: 0,
+            parts: is_mixed.then(|| [empty(), empty()]),
+            windows: by_window.then(Vec::new),
         }
     }
 
-    /// One completion, `at` nanoseconds after the measurement began. `at` never falls.
-    pub(crate) fn record(&mut self, at: u64, latency_ns: u64) {
+    /// Takes note of one.
+    pub(crate) fn record(&mut self, completion: &Completion) {
+        let Completion { at, latency_ns, .. } = *completion;
         while at >= self.second_end {
             self.close_second();
         }
@@ -57,6 +74,56 @@ impl Recorder {
             self.worst.resize(window + 1, 0);
         }
         self.worst[window] = self.worst[window].max(latency_ns);
+        if let Some(parts) = &mut self.parts {
+            parts[usize::from(!completion.is_read)].saturating_record(latency_ns);
+        }
+        if let Some(windows) = &mut self.windows {
+            let window = (completion.due / WINDOW_NS) as usize;
+            if window >= windows.len() {
+                windows.resize_with(window + 1, Vec::new);
+            }
+            windows[window].push(u32::try_from(latency_ns / 1000).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Reads and writes apart, if they were told apart.
+    pub(crate) fn parts(&self, seconds: f64) -> Vec<Part> {
+        let part = |name: &str, latencies: &Histogram<u64>| {
+            let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+            Part {
+                name: name.to_owned(),
+                operations: latencies.len(),
+                per_second: latencies.len() as f64 / seconds,
+                p50_us: at(0.5),
+                p99_us: at(0.99),
+                p999_us: at(0.999),
+                max_us: latencies.max() as f64 / 1000.0,
+            }
+        };
+        self.parts.as_ref().map_or(Vec::new(), |[reads, writes]| {
+            vec![part("reads", reads), part("writes", writes)]
+        })
+    }
+
+    /// The 99th percentile of all so far, in microseconds.
+    pub(crate) fn p99_us(&self) -> f64 {
+        let mut all = self.whole.clone();
+        all.add(&self.second).expect("equal bounds");
+        all.value_at_quantile(0.99) as f64 / 1000.0
+    }
+
+    /// The same by tenth of a second in which operations were due; 0 where none was.
+    pub(crate) fn p99_us_by_window(&mut self) -> Vec<f64> {
+        let p99 = |window: &mut Vec<u32>| {
+            let place = window.len() * 99 / 100;
+            let empty = window.is_empty();
+            if empty {
+                0.0
+            } else {
+                f64::from(*window.select_nth_unstable(place).1)
+            }
+        };
+        self.windows.iter_mut().flatten().map(p99).collect()
     }
 
     /// Completions so far.
@@ -104,7 +171,8 @@ impl Recorder {
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
-const WINDOW_NS: u64 = 100_000_000;
+/// A tenth of a second: of the pauses, and of what is kept by when it was due.
+pub(crate) const WINDOW_NS: u64 = 100_000_000;
 const LATENCY_NS_MIN: u64 = 1_000;
 const LATENCY_NS_MAX: u64 = 60 * SECOND_NS;
 const DIGITS: u8 = 3;
@@ -119,11 +187,20 @@ const CURVE: &[f64] = &[
 mod tests {
     use super::*;
 
+    fn record(recorder: &mut Recorder, at: u64, latency_ns: u64) {
+        recorder.record(&Completion {
+            at,
+            due: at.saturating_sub(latency_ns),
+            latency_ns,
+            is_read: at.is_multiple_of(2),
+        });
+    }
+
     #[test]
     fn a_silent_second_is_kept_and_counts_as_a_stall() {
-        let mut recorder = Recorder::new();
-        recorder.record(100, 50_000);
-        recorder.record(2 * SECOND_NS + 100, 50_000);
+        let mut recorder = Recorder::new(false, false);
+        record(&mut recorder, 100, 50_000);
+        record(&mut recorder, 2 * SECOND_NS + 100, 50_000);
         let (latency, seconds, kept) = recorder.finish(3 * SECOND_NS);
         assert_eq!(
             seconds.iter().map(|second| second.done).collect::<Vec<_>>(),
@@ -135,15 +212,53 @@ mod tests {
 
     #[test]
     fn a_pause_is_a_window_ten_times_worse_than_the_median() {
-        let mut recorder = Recorder::new();
+        let mut recorder = Recorder::new(false, false);
         for tenth in 0..10 {
             for _ in 0..100 {
-                recorder.record(tenth * WINDOW_NS, 100_000);
+                record(&mut recorder, tenth * WINDOW_NS, 100_000);
             }
         }
-        recorder.record(9 * WINDOW_NS, 5_000_000);
+        record(&mut recorder, 9 * WINDOW_NS, 5_000_000);
         let (latency, _, _) = recorder.finish(SECOND_NS);
         assert_eq!(latency.pauses, 1);
         assert!((latency.p50_us - 100.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn percentiles_are_exact_to_three_digits_up_to_a_minute() {
+        let mut recorder = Recorder::new(false, false);
+        for microsecond in 1..=10_000_000u64 / 100 {
+            record(&mut recorder, microsecond, microsecond * 100_000);
+        }
+        assert!((recorder.p99_us() / 9_900_000.0 - 1.0).abs() < 0.001);
+        let (latency, _, _) = recorder.finish(SECOND_NS);
+        for (measured, expected) in [
+            (latency.p50_us, 5_000_000.0),
+            (latency.p90_us, 9_000_000.0),
+            (latency.p999_us, 9_990_000.0),
+            (latency.p9999_us, 9_999_000.0),
+            (latency.max_us, 10_000_000.0),
+        ] {
+            assert!((measured / expected - 1.0).abs() < 0.001, "{measured}");
+        }
+        let mut recorder = Recorder::new(false, false);
+        record(&mut recorder, 1, 90 * SECOND_NS);
+        // What is longer than the histogram's end is not lost.
+        assert!(recorder.finish(SECOND_NS).0.max_us >= 60_000_000.0);
+    }
+
+    #[test]
+    fn reads_and_writes_are_told_apart_and_windows_go_by_the_due_time() {
+        let mut recorder = Recorder::new(true, true);
+        for at in 0..100 {
+            record(&mut recorder, 3 * WINDOW_NS + at, 2 * WINDOW_NS);
+        }
+        let parts = recorder.parts(2.0);
+        assert_eq!(
+            parts.iter().map(|part| part.operations).collect::<Vec<_>>(),
+            [50, 50]
+        );
+        assert_eq!(parts[0].per_second, 25.0);
+        assert_eq!(recorder.p99_us_by_window(), [0.0, 200_000.0]);
     }
 }

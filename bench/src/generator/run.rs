@@ -1,0 +1,283 @@
+//! One run from the first connection to the last check; `capacity` and `overload` are made of several stretches of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+
+use super::driver::{Driver, Part, Phase};
+use super::judge::{DIGEST_BEGIN, Tally};
+use super::pace::Pace;
+use super::recorder::Recorder;
+use super::workload::Workload;
+use super::{Data, Progress, Time};
+use crate::cost::{Counters, Meter};
+use crate::plan::{Load, Shape};
+use crate::record::{Cost, Verified};
+
+/// A server under this generator.
+pub(crate) struct Session<'a> {
+    driver: Driver,
+    meter: &'a Meter,
+    pub(super) load: &'a Load,
+    seed: u64,
+    progress: Progress<'a>,
+    /// Seconds that the run will take in all, roughly, and those that have passed of them; for the progress only.
+    foretold: f64,
+    passed: f64,
+    /// Of verifying, and of loading.
+    keys_seconds: f64,
+    /// The store's revision and the tally before the first counted operation.
+    revision: i64,
+    tally: Tally,
+}
+
+/// How operations are started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// Each stream starts its next operation when the last one ended: shows capacity.
+    Closed,
+    /// So many a second, answered or not: shows latency.
+    Open { per_second: f64 },
+}
+
+/// One stretch of a run: a warm-up and a measured time at one pace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    pub name: &'static str,
+    pub start: Start,
+    pub time: Time,
+    /// Whether the recorder keeps latencies by when they were due, too.
+    pub by_window: bool,
+}
+
+/// What one stretch found.
+pub(crate) struct Outcome {
+    /// Since the epoch, when the measured time began.
+    pub began: Duration,
+    pub elapsed: Duration,
+    pub cost: Cost,
+    /// Of warm-up and measured time together, and of draining.
+    pub tally: Tally,
+    before: Tally,
+    /// Answers of the measured time, whenever they were due.
+    pub answered: u64,
+    /// Operations that became due in the measured time of an open loop and were begun or counted as failed.
+    pub offered: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Connects. `foretold` are the seconds of all stretches together.
+    ///
+    /// # Errors
+    /// When the server does not take a connection.
+    pub(crate) fn new(
+        endpoint: SocketAddr,
+        meter: &'a Meter,
+        load: &'a Load,
+        shape: &Shape,
+        foretold: f64,
+        progress: Progress<'a>,
+    ) -> Result<Self> {
+        let keys_seconds = 0.2 + f64::from(shape.keys) / KEYS_PER_SECOND;
+        Ok(Self {
+            driver: Driver::new(endpoint, usize::from(load.conns), Workload::new(shape))?,
+            meter,
+            load,
+            seed: shape.seed,
+            progress,
+            foretold: foretold + 2.0 * keys_seconds,
+            passed: 0.0,
+            keys_seconds,
+            revision: 0,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Sees to it that the keys are there.
+    ///
+    /// # Errors
+    /// When they are not, or the connection fails.
+    pub(crate) fn begin(&mut self, data: Data) -> Result<()> {
+        let part = self.part("load", self.keys_seconds);
+        match data {
+            Data::Load => self.go(Phase::Load { next: 0 }, None, part)?,
+            Data::Loaded if self.driver.judge.workload.needs_revisions() => {
+                self.go(Phase::Pages { next: 0 }, None, part)?;
+            }
+            Data::Loaded => {}
+        }
+        self.revision = self.ask_revision()?;
+        let tally = &self.driver.judge.tally;
+        ensure!(
+            tally.failed() == 0 && tally.wrong == 0,
+            "loading failed: {} wrong answers, failures {:?}",
+            tally.wrong,
+            tally.failures
+        );
+        self.tally = tally.clone();
+        Ok(())
+    }
+
+    /// Warms up and measures; what is unanswered at the end is left so.
+    ///
+    /// # Errors
+    /// When the connection fails or the server stops answering.
+    pub(crate) fn stretch(&mut self, stretch: Stretch) -> Result<Outcome> {
+        let Time { warmup, measured } = stretch.time;
+        let before = self.driver.judge.tally.clone();
+        let now = self.driver.now();
+        let phase = match stretch.start {
+            Start::Closed => Phase::Closed {
+                streams: usize::from(self.load.streams),
+            },
+            Start::Open { per_second } if self.load.poisson => {
+                Phase::Open(Pace::poisson(per_second, now, self.seed))
+            }
+            Start::Open { per_second } => Phase::Open(Pace::even(per_second, now)),
+        };
+        let is_mixed = self.driver.judge.workload.is_mixed();
+        let is_open = matches!(stretch.start, Start::Open { .. });
+        let recorder = Recorder::new(is_mixed, stretch.by_window);
+        self.driver.judge.listen(recorder, is_open);
+        let part = self.part(stretch.name, warmup.as_secs_f64());
+        self.go(phase, Some(now + warmup.as_nanos() as u64), part)?;
+
+        let at_begin = self.meter.read()?;
+        // The warm-up may have ended late, in the middle of a long turn.
+        let begins = self.driver.now();
+        let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let ends = begins + measured.as_nanos() as u64;
+        let (good, offered) = (self.driver.judge.tally.good, self.offered());
+        self.driver.judge.measured = begins..ends;
+        let part = self.part(stretch.name, measured.as_secs_f64());
+        self.driver.resume(Some(ends), part, self.progress)?;
+        let at_end = self.meter.read()?;
+        let judge = &self.driver.judge;
+        Ok(Outcome {
+            began,
+            elapsed: measured,
+            cost: Counters::until(&at_begin, &at_end),
+            tally: judge.tally.since(&before),
+            before,
+            answered: judge.tally.good - good,
+            offered: self.offered() - offered,
+        })
+    }
+
+    /// Waits for the answers that are still to come, and completes the outcome of the last stretch with them.
+    ///
+    /// # Errors
+    /// When the server stops answering.
+    pub(crate) fn drain(&mut self, outcome: &mut Outcome) -> Result<Recorder> {
+        let part = self.part("drain", 0.0);
+        self.go(Phase::Drain, None, part)?;
+        outcome.tally = self.driver.judge.tally.since(&outcome.before);
+        Ok(self.driver.judge.take_recorder())
+    }
+
+    /// The recorder of the stretch before the last, which was not drained.
+    pub(crate) fn take_earlier(&mut self) -> Option<Recorder> {
+        self.driver
+            .judge
+            .earlier
+            .take()
+            .map(|(_, recorder)| recorder)
+    }
+
+    /// Puts or compares in one operation.
+    pub(crate) fn inner(&self) -> u64 {
+        self.driver.judge.workload.inner()
+    }
+
+    /// Checks that everything acknowledged is there, and nothing else.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn verify(&mut self) -> Result<Verified> {
+        let part = self.part("drain", 0.0);
+        self.go(Phase::Drain, None, part)?;
+        let tally = self.driver.judge.tally.since(&self.tally);
+        let revisions = self.ask_revision()? - self.revision;
+        let changes = tally.changes as i64;
+        let is_lost = revisions < changes;
+        let is_surplus = revisions > changes + tally.failed() as i64;
+        ensure!(
+            !is_lost && !is_surplus,
+            "{changes} acknowledged changes, {revisions} revisions"
+        );
+        ensure!(
+            tally.wrong == 0,
+            "{} answers do not belong to their requests",
+            tally.wrong
+        );
+
+        let before = self.driver.judge.tally.clone();
+        let sample = self.driver.judge.workload.keys().min(READ_BACK_KEYS);
+        let part = self.part("read back", 0.0);
+        self.go(Phase::ReadBack { left: sample }, None, part)?;
+        let read_back = self.driver.judge.tally.good - before.good;
+        self.driver.judge.digest = DIGEST_BEGIN;
+        let part = self.part("check all keys", self.keys_seconds);
+        self.go(Phase::Pages { next: 0 }, None, part)?;
+        let after = self.driver.judge.tally.since(&before);
+        ensure!(
+            read_back == u64::from(sample) && after.wrong == 0 && after.failed() == 0,
+            "keys are gone or wrong: {read_back} of {sample} read back, {} wrong answers, failures {:?}",
+            after.wrong,
+            after.failures
+        );
+        Ok(Verified {
+            answered_right: tally.good,
+            txn_conflicts: tally.conflicts,
+            acknowledged_changes: tally.changes,
+            revisions,
+            read_back,
+            failures: tally.failures,
+            over_limit: tally.over_limit,
+            digest: Some(self.driver.judge.digest),
+        })
+    }
+
+    /// The store's revision, by a read of our own when nothing else is in flight.
+    fn ask_revision(&mut self) -> Result<i64> {
+        let good = self.driver.judge.tally.good;
+        let part = self.part("revision", 0.0);
+        self.go(Phase::Revision { is_asked: false }, None, part)?;
+        let tally = &self.driver.judge.tally;
+        ensure!(
+            tally.good == good + 1,
+            "the server tells no revision, or not all keys are there: failures {:?}",
+            tally.failures
+        );
+        Ok(self.driver.judge.revision)
+    }
+
+    fn go(&mut self, phase: Phase, until: Option<u64>, part: Part) -> Result<()> {
+        self.driver.go(phase, until, part, self.progress)
+    }
+
+    fn part(&mut self, name: &'static str, seconds: f64) -> Part {
+        let share = |passed: f64| (passed / self.foretold).min(1.0);
+        let part = Part {
+            name,
+            from: share(self.passed),
+            to: share(self.passed + seconds),
+        };
+        self.passed += seconds;
+        part
+    }
+
+    fn offered(&self) -> u64 {
+        match self.driver.phase() {
+            Phase::Open(pace) => pace.count(),
+            _ => 0,
+        }
+    }
+}
+
+/// Keys that are loaded or checked in a second, for the progress: about what stock etcd does.
+const KEYS_PER_SECOND: f64 = 100_000.0;
+
+/// Keys read at the end, linearizable.
+const READ_BACK_KEYS: u32 = 1_000;
