@@ -226,6 +226,7 @@ fn tidy(
 ) -> Result<Layout, Corrupt> {
     let next = Some(block.next)
         .filter(|next| next.bytes >= limits.smallest())
+        .filter(|next| length_of(names, File::Wal(next.slot)) == Some(next.bytes))
         .filter(|next| next.generation == end.tail().place.generation + 1);
     let mut layout = Layout {
         used: end.used.clone(),
@@ -324,3 +325,6 @@ pub(super) fn write_superblock(
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

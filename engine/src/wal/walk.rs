@@ -352,6 +352,8 @@ impl Handed {
         on_event: &mut dyn FnMut(Replayed<'_>),
     ) -> Option<(Index, Index)> {
         let (last, highest) = self.log.unwrap_or((self.checkpoint, Index(0)));
+        // After an accepted loss the log goes on behind the checkpoint, which has what is missing.
+        let last = last.max(self.checkpoint);
         if run.first > last.next() {
             return Some((last, run.first));
         }

@@ -1,0 +1,123 @@
+use super::*;
+use crate::types::RunKind;
+use crate::wal::mem_disk::MemDisk;
+use crate::wal::{create, look};
+
+const LIMITS: WalLimits = WalLimits {
+    group_bytes: 16 << 10,
+    run_bytes_max: 24 << 10,
+    segment_bytes_min: 64 << 10,
+    segment_bytes_max: 128 << 10,
+    ballast_bytes: 4 << 10,
+    fill_bytes: 64 << 10,
+};
+
+const IDENTITY: Identity = Identity {
+    cluster: ClusterId(1),
+    member: MemberId(2),
+    salt: 3,
+};
+
+/// Recovers and counts the entries that are handed out.
+fn start(disk: &mut dyn Disk, accept_data_loss: bool) -> Result<(Recovered, u64), Corrupt> {
+    let config = RecoverConfig {
+        accept_data_loss,
+        limits: LIMITS,
+        ..RecoverConfig::default()
+    };
+    let mut entries = 0;
+    let mut on_event = |event: Replayed<'_>| {
+        if let Replayed::Run(run, _) = event {
+            entries += u64::from(run.count);
+        }
+    };
+    let recovered = recover(disk, &config, &mut on_event, &mut |_| {})?;
+    Ok((recovered, entries))
+}
+
+/// One entry in a frame of its own, durable.
+fn append(disk: &mut MemDisk, wal: &mut Wal, payload: usize) {
+    let mut bytes = u32::try_from(payload).unwrap().to_le_bytes().to_vec();
+    bytes.resize(4 + payload, 1);
+    let first = wal.last().next();
+    let run = Run {
+        kind: RunKind::Normal,
+        term: Term(1),
+        first,
+        count: 1,
+        bytes: &bytes,
+    };
+    let hard = HardState {
+        term: Term(1),
+        vote: None,
+        commit: wal.durable(),
+    };
+    wal.append(run, hard);
+    disk.drive(wal);
+}
+
+/// A log of `entries` frames of a page each in its first segment, all released by a checkpoint but
+/// not given back, as the segment is in use.
+fn released(entries: u64) -> (MemDisk, Wal) {
+    let mut disk = MemDisk::default();
+    create(&mut disk, &IDENTITY, &LIMITS).unwrap();
+    let (recovered, _) = start(&mut disk, false).unwrap();
+    let mut wal = recovered.wal;
+    disk.drive(&mut wal);
+    for _ in 0..entries {
+        append(&mut disk, &mut wal, 10);
+    }
+    disk.files.insert(File::Checkpoint(entries), Vec::new());
+    wal.release(Index(entries));
+    disk.drive(&mut wal);
+    (disk, wal)
+}
+
+/// After an accepted loss below the checkpoint the log goes on behind the checkpoint: the entries
+/// between stand in it, and a later start must not take that for a gap.
+#[test]
+fn a_log_that_lost_what_its_checkpoint_holds_can_be_started_again() {
+    let (mut disk, wal) = released(8);
+    drop(wal);
+    disk.files.get_mut(&File::Wal(1)).unwrap()[3 * PAGE_BYTES + 180] ^= 1;
+    assert!(start(&mut disk, false).is_err());
+    let (recovered, _) = start(&mut disk, true).unwrap();
+    assert_eq!(recovered.last, Index(8));
+    let mut wal = recovered.wal;
+    append(&mut disk, &mut wal, 10);
+    append(&mut disk, &mut wal, 10);
+    drop(wal);
+    let (recovered, entries) = start(&mut disk, false).unwrap();
+    assert_eq!((recovered.last, entries), (Index(10), 2));
+}
+
+/// A next segment that was cut short is not gone to after an accepted loss: its frames would lie
+/// behind its end, and the next start would refuse its length.
+#[test]
+fn a_next_segment_of_another_length_is_not_used() {
+    let (mut disk, wal) = released(1);
+    drop(wal);
+    let (recovered, _) = start(&mut disk, false).unwrap();
+    let mut wal = recovered.wal;
+    disk.drive(&mut wal);
+    drop(wal);
+    let Found::Ours(Superblock { next, .. }) = look(&mut disk).unwrap() else {
+        panic!("a directory");
+    };
+    let file = disk.files.get_mut(&File::Wal(next.slot)).unwrap();
+    file.truncate(file.len() - PAGE_BYTES);
+    assert!(matches!(
+        start(&mut disk, false),
+        Err(Corrupt::Length { .. })
+    ));
+    let (recovered, _) = start(&mut disk, true).unwrap();
+    let mut wal = recovered.wal;
+    // Through all of this segment and into the next one.
+    for _ in 0..10 {
+        append(&mut disk, &mut wal, 20 << 10);
+    }
+    let last = wal.last();
+    drop(wal);
+    let (recovered, _) = start(&mut disk, false).unwrap();
+    assert_eq!(recovered.last, last);
+}
