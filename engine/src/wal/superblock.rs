@@ -4,7 +4,8 @@ use super::corrupt::Corrupt;
 use super::read_pages;
 use super::record::{Reader, Writer};
 use crate::disk::{
-    Disk, DiskAnswer, DiskErrorKind, DiskOp, File, Name, PAGE_BYTES, Page, Pages, SECTOR_BYTES,
+    Disk, DiskAnswer, DiskError, DiskErrorKind, DiskOp, File, Name, PAGE_BYTES, Page, Pages,
+    SECTOR_BYTES,
 };
 use crate::types::{ClusterId, Index, MemberId, Term};
 
@@ -177,6 +178,9 @@ impl Superblock {
 enum Copy {
     Absent,
     Damaged,
+    /// Tried often enough. As good as damaged while the other copy is there: writing a bad sector is
+    /// what may mend it.
+    Unreadable(DiskError),
     Format(u32),
     Features(String),
     Good(Superblock),
@@ -233,7 +237,7 @@ pub(super) fn look_closely(disk: &mut dyn Disk) -> Result<Look, Corrupt> {
                     found: found.clone(),
                 });
             }
-            Copy::Absent | Copy::Damaged | Copy::Good(_) => {}
+            Copy::Absent | Copy::Damaged | Copy::Unreadable(_) | Copy::Good(_) => {}
         }
     }
     let mut notices = Vec::new();
@@ -254,8 +258,8 @@ pub(super) fn look_closely(disk: &mut dyn Disk) -> Result<Look, Corrupt> {
                 (*b, 0)
             }
         }
-        [Copy::Good(a), other] => (*good_of_two(a, other, 1, &mut notices), 1),
-        [other, Copy::Good(b)] => (*good_of_two(b, other, 0, &mut notices), 0),
+        [Copy::Good(a), other] => (*good_of_two(a, other, 1, &mut notices)?, 1),
+        [other, Copy::Good(b)] => (*good_of_two(b, other, 0, &mut notices)?, 0),
         [Copy::Absent, Copy::Absent] => {
             let found = nothing_of_worth(&names).map(|()| Found::Empty)?;
             return Ok(Look {
@@ -265,6 +269,7 @@ pub(super) fn look_closely(disk: &mut dyn Disk) -> Result<Look, Corrupt> {
                 notices,
             });
         }
+        [Copy::Unreadable(error), _] | [_, Copy::Unreadable(error)] => return Err((*error).into()),
         _ => return Err(Corrupt::SuperblocksDamaged),
     };
     let found = if newest.complete {
@@ -285,19 +290,25 @@ fn good_of_two<'a>(
     other: &Copy,
     number: u8,
     notices: &mut Vec<String>,
-) -> &'a Superblock {
+) -> Result<&'a Superblock, Corrupt> {
     if good.complete {
-        let state = if matches!(other, Copy::Absent) {
-            "missing"
-        } else {
-            "damaged"
+        let state = match other {
+            Copy::Absent => "missing",
+            Copy::Unreadable(_) => "unreadable",
+            _ => "damaged",
         };
         notices.push(format!(
             "{} was {state} and is made again from its copy",
             File::Superblock(number)
         ));
+    } else if let Copy::Unreadable(error) = other {
+        return Err((*error).into());
+    } else if !matches!(other, Copy::Absent) {
+        // The second copy gets its name whole, and only when the directory is complete: this was a
+        // member's, whose log must not be taken for the rest of an unfinished start.
+        return Err(Corrupt::SuperblocksDamaged);
     }
-    good
+    Ok(good)
 }
 
 fn read_copy(disk: &mut dyn Disk, number: u8) -> Result<Copy, Corrupt> {
@@ -306,6 +317,7 @@ fn read_copy(disk: &mut dyn Disk, number: u8) -> Result<Copy, Corrupt> {
         Ok((pages, PAGE_BYTES)) => Ok(Superblock::decode(&pages.as_slice()[0])),
         Ok(_) => Ok(Copy::Damaged),
         Err(error) if error.kind == DiskErrorKind::NotFound => Ok(Copy::Absent),
+        Err(error) if error.kind == DiskErrorKind::Failed => Ok(Copy::Unreadable(error)),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::{DiskAnswer, DiskError, DiskErrorKind};
 use crate::types::RunKind;
 use crate::wal::mem_disk::MemDisk;
 use crate::wal::{create, look};
@@ -120,4 +121,61 @@ fn a_next_segment_of_another_length_is_not_used() {
     drop(wal);
     let (recovered, _) = start(&mut disk, false).unwrap();
     assert_eq!(recovered.last, last);
+}
+
+/// A disk on which one file cannot be read.
+struct Unreadable<'d>(&'d mut MemDisk, File);
+
+impl Disk for Unreadable<'_> {
+    fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError> {
+        match &op {
+            DiskOp::Read { file, .. } if *file == self.1 => Err(DiskError {
+                site: op.site(),
+                kind: DiskErrorKind::Failed,
+                errno: Some(5),
+            }),
+            _ => self.0.perform(op),
+        }
+    }
+}
+
+/// [D5] [D8] A sector that cannot be read is a damaged one: the other copy is there for that.
+#[test]
+fn one_superblock_that_cannot_be_read_is_made_again_from_its_copy() {
+    for copy in [0, 1] {
+        let (mut disk, wal) = released(4);
+        drop(wal);
+        let mut disk = Unreadable(&mut disk, File::Superblock(copy));
+        let (recovered, _) = start(&mut disk, false).unwrap();
+        assert_eq!(recovered.last, Index(4));
+        assert!(recovered.notices.iter().any(|it| it.contains("unreadable")));
+    }
+    let (mut disk, wal) = released(4);
+    drop(wal);
+    disk.files.get_mut(&File::Superblock(1)).unwrap()[0] ^= 1;
+    let mut disk = Unreadable(&mut disk, File::Superblock(0));
+    // Without a good one the disk may be better the next time.
+    assert!(matches!(start(&mut disk, false), Err(Corrupt::Disk(_))));
+}
+
+/// Making a directory never leaves a damaged second copy beside an unfinished first one: these were
+/// a member's, and to make them anew would remove its log.
+#[test]
+fn an_unfinished_superblock_beside_a_damaged_one_is_not_taken_for_an_empty_directory() {
+    let mut disk = MemDisk::default();
+    create(&mut disk, &IDENTITY, &LIMITS).unwrap();
+    let Found::Ours(block) = look(&mut disk).unwrap() else {
+        panic!("a finished directory");
+    };
+    let unfinished = Superblock {
+        complete: false,
+        counter: 1,
+        ..block
+    };
+    write_superblock(&mut disk, 0, &unfinished).unwrap();
+    assert!(matches!(look(&mut disk), Ok(Found::Ours(_))));
+    disk.files.get_mut(&File::Superblock(1)).unwrap()[100] ^= 1;
+    assert_eq!(look(&mut disk), Err(Corrupt::SuperblocksDamaged));
+    disk.files.remove(&File::Superblock(1));
+    assert_eq!(look(&mut disk), Ok(Found::Empty));
 }
