@@ -43,7 +43,7 @@ pub(crate) fn disturbance(slice: &Slice) -> Option<Disturbance> {
 ///
 /// A write is durable once a flush ended that began after the write came. So one flush covers at most what was in flight when it
 /// began, and there are at least as many flushes as acknowledged writes divided by the most that can have been in flight: connections times
-/// streams of a closed loop, and of an open one what came during the longest latency. That bound is never too high, and a server
+/// streams of a closed loop, and of an open one twice what comes on average during the longest latency. That bound is never too high, and a server
 /// that flushes by a timer misses it.
 pub(crate) fn disqualification(figures: &Figures, load: &Load, proof: Proof) -> Option<String> {
     let seen = match proof {
@@ -60,7 +60,7 @@ pub(crate) fn disqualification(figures: &Figures, load: &Load, proof: Proof) -> 
         * figures.operations as f64;
     let in_flight_max = match load.rate {
         None => f64::from(load.conns) * f64::from(load.streams),
-        Some(rate) => rate * figures.latency.max_us / 1e6 + 1.0,
+        Some(rate) => 2.0 * rate * figures.latency.max_us / 1e6 + 10.0,
     };
     // Both ends of the measured time cut through a group, and the share of writes is that of the whole run.
     let needed = (writes / in_flight_max.max(1.0) * 0.9 - 2.0).max(0.0);

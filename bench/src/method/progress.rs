@@ -26,7 +26,7 @@ impl Progress {
     pub(crate) fn new(with_bar: bool, slices: u32, estimated_seconds: f64) -> Result<Self> {
         use std::io::IsTerminal as _;
         // Colours follow NO_COLOR by themselves.
-        let style = ProgressStyle::with_template("{bar:24.cyan/blue} {percent:>3} % {msg}")?;
+        let style = ProgressStyle::with_template("{bar:16.cyan/blue} {percent:>3} % {wide_msg}")?;
         let bar = (with_bar && std::io::stderr().is_terminal())
             .then(|| ProgressBar::new(STEPS).with_style(style));
         Ok(Self {
