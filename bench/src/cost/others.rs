@@ -90,7 +90,12 @@ impl Table {
                 .map_or((0, 0), |before| (before.own, before.children));
             let inherited = inherited.get(&id.0).copied().unwrap_or(0);
             let from_children = process.children.saturating_sub(children);
-            process.own.saturating_sub(own) + from_children.saturating_sub(inherited)
+            // Orphans' time goes to the first process whoever started them: it says nothing about when.
+            let from_children = match id.0 {
+                1 => 0,
+                _ => from_children.saturating_sub(inherited),
+            };
+            process.own.saturating_sub(own) + from_children
         };
         let (id, process, ticks) = later
             .processes
@@ -184,6 +189,14 @@ mod tests {
         let after = table(begin + Duration::from_secs(1), &[(7, 1, 0, 9160)]);
         let busiest = before.busiest_until(&after).unwrap();
         assert!((busiest.share - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_orphan_that_ended_is_not_charged_to_the_first_process() {
+        let begin = Instant::now();
+        let before = table(begin, &[(1, 0, 10, 0), (9, 7, 0, 0), (11, 9, 9000, 0)]);
+        let after = table(begin + Duration::from_secs(1), &[(1, 0, 10, 9000)]);
+        assert_eq!(before.busiest_until(&after), None);
     }
 
     #[test]

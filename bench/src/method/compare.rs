@@ -315,9 +315,9 @@ impl Run<'_> {
         let generator::Run {
             mut figures,
             intervals,
-        } = run.with_context(|| match process.log_end() {
-            log if log.is_empty() => "its log is empty".to_owned(),
-            log => format!("its log ends with:\n{log}\n"),
+        } = run.map_err(|error| match process.log_end() {
+            log if log.is_empty() => error,
+            log => Error::msg(format!("{error:#}; its log ends with:\n{log}")),
         })?;
         super::complete(&mut figures, &meter);
         let proof = meter.disks().map_or(disk::Proof::None, disk::Disks::proof);

@@ -91,7 +91,10 @@ impl Process {
     pub(crate) fn log_end(&self) -> String {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        // A server may log whole requests.
+        let cut = |line: &&str| line.chars().take(LOG_LINE_CHARS).collect::<String>();
+        last.iter().map(cut).collect::<Vec<_>>().join("\n")
     }
 
     fn await_ready(&mut self, name: &str) -> Result<()> {
@@ -165,4 +168,5 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const LOG_LINES: usize = 20;
+const LOG_LINES: usize = 8;
+const LOG_LINE_CHARS: usize = 300;

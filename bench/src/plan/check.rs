@@ -1,6 +1,6 @@
 //! The rules of a plan: what the types cannot say.
 
-use super::{Cell, Load, Method, Plan, Shape, is_file_name};
+use super::{Cell, Kind, Load, Method, Plan, Shape, is_file_name};
 
 impl Plan {
     /// Everything that is wrong with it, each in a line of its own. `servers` are the names that mean something.
@@ -173,6 +173,10 @@ impl Shape {
             "conflict_percent is at most 100",
         );
         demand((1..=128).contains(&self.batch), "batch is 1 to 128");
+        demand(
+            self.workload != Kind::TxnPuts || self.keys >= u32::from(self.batch),
+            "a txn cannot put a key twice: keys are at least batch",
+        );
         problems
     }
 }

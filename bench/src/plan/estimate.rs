@@ -65,9 +65,10 @@ impl Cell {
             START_SECONDS + keys * LOAD_SECONDS
         };
         let measured = if self.load.overload {
-            OVERLOAD_SECONDS + method.seconds
+            // Capacity and half load before, half load after.
+            method.seconds + 2.0 * (method.seconds / 6.0).clamp(2.0, 5.0) + method.seconds / 2.0
         } else if self.load.capacity_p99_ms.is_some() {
-            CAPACITY_TRIALS * (method.seconds + method.warmup)
+            SEARCH_SECONDS + CONFIRMATIONS * (method.seconds + method.warmup)
         } else {
             method.seconds
         };
@@ -91,8 +92,9 @@ const SETTLE_SECONDS: f64 = 0.3;
 const LOAD_SECONDS: f64 = 8e-6;
 /// Of one key: the digest over all of them.
 const CHECK_SECONDS: f64 = 4e-6;
-const OVERLOAD_SECONDS: f64 = 45.0;
-const CAPACITY_TRIALS: f64 = 10.0;
+/// Bisection of the capacity, and how often its result is looked at.
+const SEARCH_SECONDS: f64 = 20.0;
+const CONFIRMATIONS: f64 = 2.0;
 
 #[cfg(test)]
 mod tests {
