@@ -89,8 +89,9 @@ pub const WAL_GROUP_BYTES: usize = 1 << 20;
 /// The first segment, and the smallest: small enough that making it does not delay the first start.
 pub const WAL_SEGMENT_BYTES_MIN: u64 = 4 << 20;
 
-/// Segment sizes double up to here: large enough that changing segments costs nothing, small enough to fill in a second.
-pub const WAL_SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// Segment sizes double up to here: large enough that changing segments (two superblocks) costs nothing, small enough that little is
+/// filled ahead of what is used, and that a fill ends well within the time in which one is written full.
+pub const WAL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// Kept back for a full disk: one smallest segment.
 pub const WAL_BALLAST_BYTES: u64 = WAL_SEGMENT_BYTES_MIN;
@@ -105,7 +106,7 @@ pub const WAL_READ_BYTES: usize = 1 << 20;
 pub const WAL_READ_TRIES: u32 = 3;
 
 /// Free segments kept beside the next one; more are removed, smallest first.
-pub const WAL_SPARE_SEGMENTS_MAX: usize = 4;
+pub const WAL_SPARE_SEGMENTS_MAX: usize = 16;
 
 /// One chunk of a checkpoint file.
 pub const CHECKPOINT_CHUNK_BYTES_MAX: usize = 1 << 20;
