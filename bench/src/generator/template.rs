@@ -22,7 +22,7 @@ struct Hole {
 enum HoleKind {
     /// A key of the workload: numbers begin anew after the last.
     Key,
-    /// The end of a range: the number may be beyond the last.
+    /// The end of a range: at most the number behind the last, which is none of the workload's.
     End,
     /// The first bytes of a value, which are the number of its key.
     Marker,
@@ -37,7 +37,7 @@ pub(crate) struct Builder<'a> {
 
 impl Template {
     /// `encode` writes the request, with `key` and `value` of the builder wherever the workload's stand; `ahead` tells, for the
-    /// n-th such key, how many keys after the request's own it is, and whether it may be beyond the last.
+    /// n-th such key, how many keys after the request's own it is, and whether it ends a range.
     pub(crate) fn new(
         keys: Keys,
         value: &[u8],
@@ -95,7 +95,7 @@ impl Template {
                     out[at..at + MARKER_BYTES].copy_from_slice(&wrapped(key, count).to_be_bytes());
                 }
                 HoleKind::Key => keys.patch(wrapped(key, count), &mut out[at..at + keys.bytes]),
-                HoleKind::End => keys.patch(key, &mut out[at..at + keys.bytes]),
+                HoleKind::End => keys.patch(key.min(count), &mut out[at..at + keys.bytes]),
             }
         }
     }

@@ -192,6 +192,9 @@ fn a_page_ends_where_the_next_begins() {
     assert_eq!(page, expected);
     let right = range_answer(&workload, 1_000..2_000);
     assert_eq!(judged(&mut workload, question, &right), UNCHANGED);
+    // Other keys of the server are none of the workload's.
+    let (_, page) = sent::<RangeRequest>(&mut workload, Ask::Page, 2_000);
+    assert_eq!(page.range_end, name(&workload, 2_500));
     assert_eq!(workload.paged_by(2_000), 500);
 
     let whole = value(&workload, 1_000);
