@@ -66,23 +66,29 @@ impl CheckpointJob {
     /// Does one operation. True: the checkpoint is durable under its name.
     ///
     /// # Errors
-    /// It is given up; what there is of it goes now, or at the next try or start.
+    /// It is given up; what there is of it goes now, or at the next start.
     pub fn step(&mut self, disk: &mut dyn Disk) -> Result<bool, CheckpointFailed> {
+        let done = self.advance(disk);
+        if done.is_err() {
+            // The first failure is the one to be told; a disk that is full gets its space back if it
+            // can.
+            let _ = CheckpointWriter::abandon(self.index, disk);
+        }
+        done
+    }
+
+    fn advance(&mut self, disk: &mut dyn Disk) -> Result<bool, CheckpointFailed> {
         match mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Begin(writer) => {
                 writer.begin(disk)?;
                 self.stage = Stage::Content(writer);
             }
-            Stage::Content(mut writer) => match self.write_some(&mut writer, disk) {
-                Ok(true) => self.stage = Stage::Content(writer),
-                Ok(false) => self.stage = Stage::Finish(writer.finish().into_iter()),
-                Err(failed) => {
-                    // The first failure is the one to be told; a disk that is full gets its space
-                    // back if it can.
-                    let _ = writer.abandon(disk);
-                    return Err(failed);
-                }
-            },
+            Stage::Content(mut writer) => {
+                self.stage = match self.write_some(&mut writer, disk)? {
+                    true => Stage::Content(writer),
+                    false => Stage::Finish(writer.finish().into_iter()),
+                };
+            }
             Stage::Finish(mut ops) => {
                 let Some(op) = ops.next() else {
                     return Ok(true);

@@ -3,7 +3,7 @@ use prost::Message;
 
 use super::*;
 use crate::command::field;
-use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind};
+use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind, File};
 use crate::member::{Member, RequestIds, cluster_id, member_id};
 use crate::mvcc::{HashAnswer, HashJob, StoreConfig};
 use crate::types::{ReplyTo, Term};

@@ -146,17 +146,19 @@ impl CheckpointWriter {
         ]
     }
 
-    /// Takes the half-made file away after a failure or when it is not wanted any more.
+    /// Takes away what there is of the checkpoint of `index` after a failure, the name included that may
+    /// not be durable. No superblock names it yet.
     ///
     /// # Errors
-    /// The disk's; the next start removes the file then.
-    pub fn abandon(self, disk: &mut dyn Disk) -> Result<(), DiskError> {
-        super::job::remove_if_there(disk, self.temp())
+    /// The disk's; the next start removes the files then.
+    pub fn abandon(index: Index, disk: &mut dyn Disk) -> Result<(), DiskError> {
+        let temp = super::job::remove_if_there(disk, temp(index));
+        super::job::remove_if_there(disk, File::Checkpoint(index.0))?;
+        temp
     }
 
     fn temp(&self) -> File {
-        // Slots never get so high.
-        File::Temp(1 << 63 | self.index.0)
+        temp(self.index)
     }
 
     fn put(&mut self, magic: [u8; 8], bytes: u32, body: u32, chunk: &[u8]) -> DiskOp {
@@ -333,6 +335,11 @@ impl CheckpointReader {
         self.pages = pages;
         Ok(whole)
     }
+}
+
+/// The name in the making. Slots never get so high.
+fn temp(index: Index) -> File {
+    File::Temp(1 << 63 | index.0)
 }
 
 fn chunk_pages(bytes: usize) -> usize {

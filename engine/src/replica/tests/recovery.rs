@@ -242,6 +242,61 @@ fn a_failed_checkpoint_is_tried_again() {
     assert!(rig.replica.failure().is_none());
 }
 
+/// [R8] A checkpoint that fails at its very end gives its space back: the next try has another name, and
+/// the disk that was too full for one checkpoint would otherwise fill with halves of them.
+#[test]
+fn a_checkpoint_that_fails_at_any_step_leaves_no_file() {
+    for fail_at in 0.. {
+        let mut rig = Rig::new(ReplicaConfig {
+            checkpoint_entries: 10,
+            ..config()
+        });
+        for _ in 0..20 {
+            rig.put("a", "1");
+            rig.settle_but_jobs();
+        }
+        let is_checkpoint = |job: &mut Job| matches!(job, Job::Checkpoint(_));
+        let mut job = rig.jobs.extract_if(.., is_checkpoint).next().expect("due");
+        let before: Vec<File> = rig.disk.files.keys().copied().collect();
+        let mut disk = FailsOnce(&mut rig.disk, fail_at);
+        let result = loop {
+            if let Some(JobDone::Checkpoint { result, .. }) = job.step(&mut disk) {
+                break result;
+            }
+        };
+        let files = rig.disk.files.keys().copied();
+        match result {
+            Ok(()) => {
+                // Begin, one chunk, trailer, flush, name, flush of the name.
+                assert!(fail_at >= 6, "{fail_at}");
+                return;
+            }
+            Err(_) => assert_eq!(files.collect::<Vec<_>>(), before, "step {fail_at}"),
+        }
+    }
+}
+
+/// A disk whose operation of this number fails, removals not counted.
+struct FailsOnce<'d>(&'d mut MemDisk, u32);
+
+impl Disk for FailsOnce<'_> {
+    fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError> {
+        if matches!(op, DiskOp::Remove { .. }) {
+            return self.0.perform(op);
+        }
+        let Some(left) = self.1.checked_sub(1) else {
+            self.1 = u32::MAX;
+            return Err(DiskError {
+                site: op.site(),
+                kind: DiskErrorKind::NoSpace,
+                errno: None,
+            });
+        };
+        self.1 = left;
+        self.0.perform(op)
+    }
+}
+
 /// [DUR-1] [DUR-3] A member that crashes at any write, whole, lost or torn, keeps every acknowledged Put and comes back.
 #[test]
 fn no_acknowledged_write_is_lost_at_any_crash() {
