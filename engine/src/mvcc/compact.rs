@@ -178,6 +178,8 @@ impl Job {
                     self.hash(store, at, budget)?;
                 }
                 Walk::Wait => {
+                    // Who reads the newest state that is published must not be refused as compacted.
+                    store.publish();
                     if !store.holds.begin_sweep(self.target) {
                         return Ok(false);
                     }

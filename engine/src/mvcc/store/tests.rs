@@ -292,3 +292,25 @@ fn a_fresh_store_has_the_size_of_a_fresh_etcd() {
     }
     assert!(store.sizes().total > 53_248);
 }
+
+/// A reader of the newest state may go on after its pin whatever is compacted in the batch that is not
+/// published yet: it cannot know of it, and its revision was compacted by nobody.
+#[test]
+fn nothing_is_swept_before_readers_can_see_the_compaction() {
+    let (mut store, reader) = store();
+    store.write().put(b"a", b"1", NONE);
+    store.publish();
+    store.write().put(b"a", b"2", NONE);
+    store.compact(3).unwrap();
+    loop {
+        let has_more = store.poll_space(1).unwrap();
+        let pin = reader.pin();
+        let hold = reader.hold(pin.view().revision());
+        assert!(hold.is_ok());
+        drop(hold);
+        if !has_more {
+            break;
+        }
+    }
+    assert_eq!(store.finished(), 3);
+}
