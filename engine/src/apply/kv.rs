@@ -84,7 +84,7 @@ impl Counts {
 }
 
 /// Whether a Put needs nothing of the record before it.
-fn is_plain(request: &PutRequest<'_>) -> bool {
+pub(super) fn is_plain(request: &PutRequest<'_>) -> bool {
     !request.prev_kv && !request.ignore_value && !request.ignore_lease
 }
 

@@ -592,6 +592,38 @@ fn a_needed_read_leaves_no_trace_and_can_be_repeated() {
     }
 }
 
+/// A transaction asks for whatever its Puts look at before it changes anything, and a Put that looks
+/// at nothing asks for nothing.
+#[test]
+fn a_put_inside_a_transaction_asks_only_for_what_it_keeps() {
+    let mut rig = Rig::new();
+    rig.put("a", "1");
+    let cold = rig.machine.store().segment_of(b"a").expect("there");
+    rig.put("filler", &"x".repeat(crate::limits::MVCC_SEGMENT_BYTES));
+    rig.machine.store_mut().chill(cold);
+    let blind = success(vec![op_put("a", "2"), op_put("b", "2")]);
+    let applied = rig.apply_bytes(field::TXN, &blind.encode_to_vec());
+    assert!(matches!(applied, Ok(Applied::Done(_))));
+    rig.put("a", "3");
+    let cold = rig.machine.store().segment_of(b"a").expect("there");
+    rig.put("filler", &"x".repeat(crate::limits::MVCC_SEGMENT_BYTES));
+    rig.machine.store_mut().chill(cold);
+    let keeping = pb::PutRequest {
+        ignore_lease: true,
+        ..put("a", "4")
+    };
+    let keeping = success(vec![
+        op_put("c", "4"),
+        op(request_op::Request::RequestPut(keeping)),
+    ]);
+    let body = keeping.encode_to_vec();
+    let need = rig.apply_bytes(field::TXN, &body);
+    assert_eq!(need, Err(Halt::NeedRead(NeedRead(cold))));
+    rig.machine.store_mut().warm(cold);
+    assert!(rig.apply_bytes(field::TXN, &body).is_ok());
+    assert_eq!(rig.value("a"), Some(b"4".to_vec()));
+}
+
 /// Members, names and the version that the log decides.
 #[test]
 fn what_members_publish_is_kept() {

@@ -6,7 +6,7 @@ use basalt_pb::hot::{
     self, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, RequestOps, TxnRequest,
 };
 
-use super::kv::{delete_range, put_with_previous};
+use super::kv::{delete_range, is_plain, put_with_previous};
 use super::quota::txn_cost;
 use super::{Applied, Counts, Machine, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Want, Write};
@@ -201,6 +201,10 @@ impl Run<'_> {
         // A put always makes this transaction's revision, if nothing before it has.
         write_revision(out, self.before + 1);
         let Self { write, value, .. } = self;
+        if is_plain(request) {
+            write.put(request.key, request.value, LeaseId(request.lease));
+            return Ok(());
+        }
         if put_with_previous(write, request, value, out)?.is_some() {
             return Ok(());
         }
@@ -290,7 +294,7 @@ fn prefetch(
                 };
                 read(request.key, request.range_end, revision)?;
             }
-            RequestOp::Put(request) if request.prev_kv || request.ignore_value => {
+            RequestOp::Put(request) if !is_plain(&request) => {
                 read(request.key, &[], view.revision())?;
             }
             RequestOp::DeleteRange(request) if request.prev_kv => {
