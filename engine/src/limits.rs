@@ -26,6 +26,10 @@ pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of a checkpoint's description: a thousand members with long URLs.
 pub const CHECKPOINT_META_BYTES_MAX: usize = 4 << 20;
 
+/// Alarms that no member of the cluster raised for itself: anybody may raise them for any id, each stands in every checkpoint's
+/// description, and every change copies the list.
+pub const ALARMS_MAX: usize = 1024;
+
 /// Entries of log after which a checkpoint is due by default: etcd's default of `--snapshot-count` up to 3.5 and far above 3.6's, as
 /// a checkpoint here is the whole state.
 pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;

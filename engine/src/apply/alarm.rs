@@ -7,6 +7,7 @@ use basalt_pb::etcdserverpb::{AlarmRequest, AlarmType};
 use basalt_pb::hot;
 
 use super::{Applied, Machine, Refused};
+use crate::limits::ALARMS_MAX;
 use crate::types::{MemberId, Term};
 
 /// The active alarms, each of one member. Ids of members that do not exist are legal.
@@ -54,6 +55,14 @@ impl Alarms {
 }
 
 impl Machine {
+    /// Whether there is room for an alarm: always for one that is active already, and for what members
+    /// raise for themselves.
+    fn may_raise(&self, (member, kind): (MemberId, i32)) -> bool {
+        let is_known = AlarmType::try_from(kind).is_ok() && self.members.get(member).is_some();
+        let active = &self.alarms.active;
+        is_known || active.len() < ALARMS_MAX || active.contains(&(kind, member))
+    }
+
     pub(super) fn alarm(
         &mut self,
         request: &AlarmRequest,
@@ -72,6 +81,9 @@ impl Machine {
             AlarmAction::Get if request.alarm == none => listed.extend(self.alarms.iter()),
             AlarmAction::Get => listed.extend(self.alarms.of_type(request.alarm)),
             AlarmAction::Activate if request.alarm == none => {}
+            AlarmAction::Activate if !self.may_raise(this) => {
+                return Refused::TooManyRequests.into();
+            }
             AlarmAction::Activate => {
                 changed = self.alarms.raise(this.0, this.1);
                 listed.push(this);

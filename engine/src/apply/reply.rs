@@ -42,7 +42,7 @@ pub enum Refused {
     UnknownAlarmAction,
     /// Bytes that are not the message they are said to be; the API lets none through.
     Malformed,
-    /// Too much is under way; it was not proposed.
+    /// Too much is under way and it was not proposed; or too many alarms are active.
     TooManyRequests,
     /// There is no leader, or it is not this member and cannot be reached.
     NoLeader,
