@@ -39,6 +39,8 @@ enum Command {
     /// List and check plans
     #[command(subcommand)]
     Plan(Plans),
+    /// Make results/index.html, and summaries and pictures that are missing
+    Report(report::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -69,6 +71,10 @@ fn main() -> Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Command::Plan(Plans::Check { plans }) => check(&plans),
+        Command::Report(arguments) => {
+            report::run(&arguments)?;
+            ExitCode::SUCCESS
+        }
     })
 }
 

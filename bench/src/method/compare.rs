@@ -19,6 +19,7 @@ use crate::cost::{Meter, disk};
 use crate::generator::{self, Data, Intervals, Time};
 use crate::plan::{Cell, Method, Plan};
 use crate::record::{Placement, Slice};
+use crate::report::{pictures, summary};
 
 /// How a comparison ended.
 pub(crate) enum Ended {
@@ -69,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<Ended> {
     };
     run.all(&plan)?;
     run.progress.finish();
-    run.summarise(host.warnings())?;
+    run.summarise(&plan, host.warnings())?;
     println!("{}", run.folder.path().display());
     Ok(match run.interrupt.exit_code() {
         Some(code) => Ended::Interrupted(code),
@@ -367,7 +368,7 @@ impl Run<'_> {
     }
 
     /// The end: summary and pictures of whatever was measured.
-    fn summarise(&mut self, warnings: &[String]) -> Result<()> {
+    fn summarise(&mut self, plan: &Plan, warnings: &[String]) -> Result<()> {
         if self.options.aa {
             self.failures.extend(verdict::noise(&self.slices));
         }
@@ -376,7 +377,9 @@ impl Run<'_> {
             text.push_str("Interrupted: not all of the plan was measured.\n");
         }
         print!("{text}");
-        self.folder.write_text("summary.md", &text)
+        let summary = summary::text(plan, &self.slices);
+        self.folder.write_text("summary.md", &(summary + &text))?;
+        pictures::write(self.folder.path(), plan, &self.slices)
     }
 }
 

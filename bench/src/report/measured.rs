@@ -1,0 +1,202 @@
+//! The slices of a folder, sorted into cells, placements and servers, and what one server says beside another.
+
+use std::collections::BTreeSet;
+
+use super::quantity::{Better, Quantity, values};
+use crate::plan::{Cell, Kind, Plan};
+use crate::record::{Placement, Slice};
+use crate::statistics::{Ratio, Spread, median};
+
+/// One cell at one placement.
+pub(super) struct Measured<'a> {
+    pub cell: &'a Cell,
+    pub placement: Placement,
+    /// In the plan's order, then whatever else has slices; never empty.
+    pub sides: Vec<Side<'a>>,
+}
+
+/// One server of it.
+pub(super) struct Side<'a> {
+    pub server: &'a str,
+    /// What counts: the slices that were not discarded. Never empty.
+    pub slices: Vec<&'a Slice>,
+}
+
+/// How many times better the subject is than a rival, whatever direction is good: above 1 is for the subject.
+pub(super) struct Advantage<'a> {
+    pub rival: &'a str,
+    pub times: Ratio,
+}
+
+/// All cells that have a slice that counts, in the plan's order.
+pub(super) fn measured<'a>(plan: &'a Plan, slices: &'a [Slice]) -> Vec<Measured<'a>> {
+    let mut all = Vec::new();
+    for cell in &plan.cells {
+        for placement in [Placement::Pinned, Placement::Unpinned] {
+            let here: Vec<&Slice> = slices
+                .iter()
+                .filter(|slice| slice.cell == cell.name && slice.placement == placement)
+                .filter(|slice| slice.discarded.is_none())
+                .collect();
+            let sides = sides(plan, cell, &here);
+            if !sides.is_empty() {
+                all.push(Measured {
+                    cell,
+                    placement,
+                    sides,
+                });
+            }
+        }
+    }
+    all
+}
+
+fn sides<'a>(plan: &'a Plan, cell: &'a Cell, here: &[&'a Slice]) -> Vec<Side<'a>> {
+    let planned = plan.method(cell).map(|method| cell.servers(method)).ok();
+    let mut seen = BTreeSet::new();
+    planned
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .chain(here.iter().map(|slice| slice.server.as_str()))
+        .filter(|server| seen.insert(*server))
+        .filter_map(|server| {
+            let slices: Vec<&Slice> = here
+                .iter()
+                .copied()
+                .filter(|slice| slice.server == server)
+                .collect();
+            (!slices.is_empty()).then_some(Side { server, slices })
+        })
+        .collect()
+}
+
+impl<'a> Measured<'a> {
+    /// The server that the others are compared with: basalt, or the first.
+    pub(super) fn subject(&self) -> &Side<'a> {
+        let basalt = self.sides.iter().find(|side| side.server == "basalt");
+        basalt.unwrap_or(&self.sides[0])
+    }
+
+    /// All others.
+    pub(super) fn rivals(&self) -> impl Iterator<Item = &Side<'a>> {
+        let subject = self.subject().server;
+        self.sides.iter().filter(move |side| side.server != subject)
+    }
+
+    /// None where neither direction is good, or a side has no such figure.
+    pub(super) fn advantage(&self, quantity: &Quantity, rival: &Side<'a>) -> Option<Advantage<'a>> {
+        let subject = self.subject();
+        let ratio = Ratio::of(
+            &values(quantity, &subject.slices),
+            &values(quantity, &rival.slices),
+        )?;
+        Some(Advantage {
+            rival: rival.server,
+            times: match quantity.better? {
+                Better::Lower => ratio.inverted(),
+                Better::Higher => ratio,
+            },
+        })
+    }
+
+    /// Against the rival that does best in this figure.
+    pub(super) fn advantage_over_best(&self, quantity: &Quantity) -> Option<Advantage<'a>> {
+        let better = quantity.better?;
+        let best = self
+            .rivals()
+            .filter_map(|side| {
+                let values = values(quantity, &side.slices);
+                (!values.is_empty()).then(|| (median(&values), side))
+            })
+            .min_by(|(a, _), (b, _)| match better {
+                Better::Lower => a.total_cmp(b),
+                Better::Higher => b.total_cmp(a),
+            })?;
+        self.advantage(quantity, best.1)
+    }
+
+    /// `W02` of `W02-put-100`.
+    pub(super) fn workload(&self) -> &'a str {
+        workload(self.cell)
+    }
+
+    /// One of a family that differs in the number of keys only: its pictures are over them, and no target is about it.
+    pub(super) fn is_growth(&self) -> bool {
+        self.cell.name.contains("-grow-")
+    }
+
+    /// `W02-put-100 pinned`.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.cell.name, self.placement.name())
+    }
+}
+
+impl Side<'_> {
+    /// None when no slice has it.
+    pub(super) fn spread(&self, quantity: &Quantity) -> Option<Spread> {
+        Spread::of(&values(quantity, &self.slices))
+    }
+
+    /// Whether its slices ended at the generator's limit: then the rate is a lower bound and says little about the server.
+    pub(super) fn is_client_bound(&self) -> bool {
+        let bound = |slice: &&&Slice| {
+            let overload = slice.figures.overload.as_ref();
+            let busy = overload.map_or(slice.figures.client_busy, |overload| overload.client_busy);
+            busy >= CLIENT_BUSY_MAX
+        };
+        self.slices.iter().filter(bound).count() * 2 > self.slices.len()
+    }
+}
+
+/// `W02` of `W02-put-100`.
+pub(super) fn workload(cell: &Cell) -> &str {
+    cell.name.split('-').next().unwrap_or_default()
+}
+
+/// One line: what is sent, how hard, over which data, for how long.
+pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
+    let (load, shape) = (&cell.load, &cell.shape);
+    let reads = if shape.serializable {
+        "serializable"
+    } else {
+        "linearizable"
+    };
+    let what = match shape.workload {
+        Kind::Put => "puts".to_owned(),
+        Kind::Get => format!("{reads} gets of one key"),
+        Kind::Range => format!("{reads} ranges of {} keys", shape.limit),
+        Kind::Txn => format!(
+            "txns as Kubernetes sends them, {} % with an outdated revision",
+            shape.conflict_percent
+        ),
+        Kind::Mixed => format!(
+            "{reads} ranges of {} keys and puts, {} to 1",
+            shape.limit, shape.read_ratio
+        ),
+        Kind::TxnPuts => format!("txns of {} puts", shape.batch),
+        Kind::TxnCompares => format!("txns of {} compares and a put", shape.batch),
+    };
+    let pace = match (load.rate, load.capacity_p99_ms) {
+        _ if load.overload => "twice the capacity, then half of it".to_owned(),
+        (Some(rate), _) => format!(
+            "open loop, {rate}/s{}",
+            if load.poisson { " at random times" } else { "" }
+        ),
+        (None, Some(ms)) => format!("open loop, the highest rate with p99 below {ms} ms"),
+        (None, None) => format!("closed loop, {} in flight on each", load.streams),
+    };
+    let time = plan
+        .methods
+        .get(&cell.method)
+        .map_or_else(String::new, |m| {
+            format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
+        });
+    format!(
+        "{what}; {} connections, {pace}; {} keys of {} B, values of {} B{time}",
+        load.conns, shape.keys, shape.key_size, shape.value_size
+    )
+}
+
+/// Above this share of its CPU the generator is the limit.
+const CLIENT_BUSY_MAX: f64 = 0.95;

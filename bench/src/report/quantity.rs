@@ -1,0 +1,342 @@
+//! The figures that a report shows: what each is called, its unit, which direction is good, and how it is written for people.
+
+use crate::record::{Figures, Part, Slice};
+
+/// One figure of a slice.
+pub(super) struct Quantity {
+    /// The same in every release: targets and histories name it.
+    pub id: &'static str,
+    pub label: &'static str,
+    pub unit: Unit,
+    /// None where neither direction is a merit of the server.
+    pub better: Option<Better>,
+    /// None where the slice has no such figure.
+    pub of: fn(&Figures) -> Option<f64>,
+}
+
+/// Which direction is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Better {
+    Lower,
+    Higher,
+}
+
+/// What a number counts, so that it can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Microseconds,
+    Seconds,
+    Bytes,
+    PerSecond,
+    Count,
+    /// 0.5 is 50 %.
+    Share,
+}
+
+impl Unit {
+    /// With three significant digits and the unit that suits its size.
+    pub(super) fn text(self, value: f64) -> String {
+        if !value.is_finite() {
+            return "—".to_owned();
+        }
+        match self {
+            Self::Microseconds if value >= 999_500.0 => format!("{} s", digits(value / 1e6)),
+            Self::Microseconds if value >= 999.5 => format!("{} ms", digits(value / 1e3)),
+            Self::Microseconds => format!("{} µs", digits(value)),
+            Self::Seconds => format!("{} s", digits(value)),
+            Self::Bytes if value >= MIB * 1024.0 => format!("{} GiB", digits(value / MIB / 1024.0)),
+            Self::Bytes if value >= MIB => format!("{} MiB", digits(value / MIB)),
+            Self::Bytes if value >= 10_240.0 => format!("{} KiB", digits(value / 1024.0)),
+            Self::Bytes => format!("{} B", digits(value)),
+            Self::PerSecond => format!("{}/s", digits(value)),
+            Self::Count => digits(value),
+            Self::Share => format!("{} %", digits(value * 100.0)),
+        }
+    }
+}
+
+/// Three significant digits, and a blank between thousands that does not break.
+pub(super) fn digits(value: f64) -> String {
+    let size = value.abs();
+    if size >= 999.5 {
+        return thousands(value);
+    }
+    let places = match size {
+        _ if size >= 99.95 => 0,
+        _ if size >= 9.995 => 1,
+        _ if size >= 0.9995 => 2,
+        _ if size >= 0.09995 => 3,
+        _ if size >= 0.000_05 => 4,
+        _ => return "0".to_owned(),
+    };
+    format!("{value:.places$}")
+}
+
+fn thousands(value: f64) -> String {
+    // Beyond three digits the rest is noise.
+    let step = 10f64.powf((value.abs().log10().floor() - 2.0).max(0.0));
+    let whole = format!("{:.0}", (value / step).round() * step);
+    let (sign, number) = whole
+        .strip_prefix('-')
+        .map_or(("", &*whole), |number| ("-", number));
+    let mut out = sign.to_owned();
+    for (at, digit) in number.chars().enumerate() {
+        if at > 0 && (number.len() - at).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The quantity of that name.
+pub(super) fn quantity(id: &str) -> Option<&'static Quantity> {
+    QUANTITIES.iter().find(|quantity| quantity.id == id)
+}
+
+/// The values of some slices, those without this figure left out.
+pub(super) fn values(quantity: &Quantity, slices: &[&Slice]) -> Vec<f64> {
+    slices
+        .iter()
+        .filter_map(|slice| (quantity.of)(&slice.figures))
+        .filter(|value| value.is_finite())
+        .collect()
+}
+
+fn part<'f>(figures: &'f Figures, name: &str) -> Option<&'f Part> {
+    figures.parts.iter().find(|part| part.name == name)
+}
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// All figures, most stable first (workloads.md section 3).
+pub(super) const QUANTITIES: &[Quantity] = &[
+    Quantity {
+        id: "cpu",
+        label: "server CPU per operation",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.per_operation.server_cpu_us),
+    },
+    Quantity {
+        id: "cpu-inner",
+        label: "server CPU per inner operation",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| {
+            (f.inner_operations != f.operations && f.inner_operations > 0)
+                .then(|| f.cost.server_cpu_ns as f64 / 1e3 / f.inner_operations as f64)
+        },
+    },
+    Quantity {
+        id: "machine",
+        label: "machine less generator per operation",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.per_operation.machine_less_client_us),
+    },
+    Quantity {
+        id: "switches",
+        label: "context switches per operation",
+        unit: Unit::Count,
+        better: Some(Better::Lower),
+        of: |f| Some(f.per_operation.server_switches),
+    },
+    Quantity {
+        id: "flushes",
+        label: "flushes per operation",
+        unit: Unit::Count,
+        better: None,
+        of: |f| Some(f.per_operation.disk_flushes),
+    },
+    Quantity {
+        id: "bytes",
+        label: "disk bytes per operation",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.per_operation.disk_bytes),
+    },
+    Quantity {
+        id: "resident",
+        label: "resident memory at the end",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.server_resident_bytes as f64),
+    },
+    Quantity {
+        id: "resident-max",
+        label: "resident memory at most",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.server_resident_bytes_max as f64),
+    },
+    Quantity {
+        id: "proportional",
+        label: "proportional memory at the end",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| (f.server_proportional_bytes > 0).then_some(f.server_proportional_bytes as f64),
+    },
+    Quantity {
+        id: "p50",
+        label: "latency p50",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.p50_us),
+    },
+    Quantity {
+        id: "p99",
+        label: "latency p99",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.p99_us),
+    },
+    Quantity {
+        id: "p999",
+        label: "latency p99.9",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.p999_us),
+    },
+    Quantity {
+        id: "p9999",
+        label: "latency p99.99",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.p9999_us),
+    },
+    Quantity {
+        id: "max",
+        label: "latency, worst",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.max_us),
+    },
+    Quantity {
+        id: "stall",
+        label: "longest stall",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.longest_stall_us),
+    },
+    Quantity {
+        id: "pauses",
+        label: "pauses (tenths of a second with a latency above 10 medians)",
+        unit: Unit::Count,
+        better: Some(Better::Lower),
+        of: |f| Some(f.latency.pauses as f64),
+    },
+    Quantity {
+        id: "rate",
+        label: "operations per second",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(f.per_second),
+    },
+    Quantity {
+        id: "reads",
+        label: "reads per second",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(part(f, "reads")?.per_second),
+    },
+    Quantity {
+        id: "reads-p99",
+        label: "latency p99 of reads",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(part(f, "reads")?.p99_us),
+    },
+    Quantity {
+        id: "writes",
+        label: "writes per second",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(part(f, "writes")?.per_second),
+    },
+    Quantity {
+        id: "writes-p99",
+        label: "latency p99 of writes",
+        unit: Unit::Microseconds,
+        better: Some(Better::Lower),
+        of: |f| Some(part(f, "writes")?.p99_us),
+    },
+    Quantity {
+        id: "capacity",
+        label: "capacity (highest rate within the demanded p99)",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(f.capacity.as_ref()?.per_second),
+    },
+    Quantity {
+        id: "goodput",
+        label: "goodput in overload",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(f.overload.as_ref()?.goodput_per_second),
+    },
+    Quantity {
+        id: "goodput-share",
+        label: "goodput in overload, share of capacity",
+        unit: Unit::Share,
+        better: Some(Better::Higher),
+        of: |f| {
+            let overload = f.overload.as_ref()?;
+            Some(overload.goodput_per_second / overload.capacity_per_second)
+        },
+    },
+    Quantity {
+        id: "recovery",
+        label: "recovery after the overload",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| f.overload.as_ref()?.recovery_seconds,
+    },
+    Quantity {
+        id: "client",
+        label: "generator CPU per operation",
+        unit: Unit::Microseconds,
+        better: None,
+        of: |f| Some(f.client_us_per_operation),
+    },
+    Quantity {
+        id: "client-busy",
+        label: "generator busy, share of one CPU",
+        unit: Unit::Share,
+        better: None,
+        of: |f| Some(f.client_busy),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_and_the_unit_that_suits_them() {
+        for (unit, value, text) in [
+            (Unit::Microseconds, 8.4912, "8.49 µs"),
+            (Unit::Microseconds, 999.4, "999 µs"),
+            (Unit::Microseconds, 999.6, "1.00 ms"),
+            (Unit::Microseconds, 14_700.0, "14.7 ms"),
+            (Unit::Microseconds, 2_500_000.0, "2.50 s"),
+            (Unit::Bytes, 800.0, "800 B"),
+            (Unit::Bytes, 6003.0, "6\u{202f}000 B"),
+            (Unit::Bytes, 131.0 * MIB, "131 MiB"),
+            (Unit::PerSecond, 385_502.0, "386\u{202f}000/s"),
+            (Unit::PerSecond, 9999.6, "10\u{202f}000/s"),
+            (Unit::Share, 0.95, "95.0 %"),
+            (Unit::Count, 0.0, "0"),
+            (Unit::Count, 0.0123, "0.0123"),
+            (Unit::Count, f64::NAN, "—"),
+        ] {
+            assert_eq!(unit.text(value), text);
+        }
+    }
+
+    #[test]
+    fn ids_are_unique() {
+        let ids: std::collections::BTreeSet<_> = QUANTITIES.iter().map(|q| q.id).collect();
+        assert_eq!(ids.len(), QUANTITIES.len());
+    }
+}
