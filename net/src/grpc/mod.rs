@@ -87,7 +87,7 @@ pub trait Service {
     /// The call is over without an answer: reset by the client, its connection gone, or its deadline passed.
     fn on_cancel(&mut self, call: CallId);
 
-    /// A streaming answer that was told `Flow::Full` may go on.
+    /// A streaming answer that was told `Flow::Full` may go on. A turn follows.
     fn on_writable(&mut self, calls: &mut impl Calls, call: CallId);
 
     /// An HTTP/1.1 request, its body whole and bounded.

@@ -12,6 +12,8 @@ pub(super) struct Table {
     pub(super) date: HttpDate,
     /// Counts the turns of the loop from 1.
     pub(super) turn: u64,
+    /// A service heard since its last turn that an answer may go on.
+    pub(super) is_writable_told: bool,
 }
 
 impl Table {
@@ -21,6 +23,7 @@ impl Table {
             dirty: Vec::new(),
             date,
             turn: 0,
+            is_writable_told: false,
         }
     }
 
@@ -177,6 +180,7 @@ impl<S: Service> Sink for ServiceSink<'_, S> {
     }
 
     fn on_writable(&mut self, answers: &mut Answers, stream: u32) {
+        self.table.is_writable_told = true;
         let call = self.call(stream);
         let (service, mut calls) = self.split(answers);
         service.on_writable(&mut calls, call);

@@ -5,14 +5,19 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::grpc::{CallId, Calls, Code, Method, Request, Status};
+use crate::grpc::{CallId, Calls, Code, Flow, Method, Request, Status};
 use crate::h1;
+
+/// One message of `/t.T/Pieces`: more than the queue of a stream takes before it says `Full`.
+const PIECE_BYTES: usize = 100_000;
 
 /// Answers `/big/<bytes>` with so many, holds `/hold` until `Held::Answer`, anything else with its target and tag.
 struct Echo {
     told: mpsc::Sender<Told>,
     orders: mpsc::Receiver<Order>,
     held: Vec<CallId>,
+    /// A streaming answer, its pieces left, and whether it may go on.
+    pieces: Option<(CallId, usize, bool)>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -36,6 +41,8 @@ impl Service for Echo {
         if request.path == b"/t.T/Hold" {
             self.held.push(call);
             self.told.send(Told::Held).unwrap();
+        } else if request.path == b"/t.T/Pieces" {
+            self.pieces = Some((call, usize::from(request.message[0]), true));
         } else {
             calls.reply(call, |out| out.extend_from_slice(request.message));
         }
@@ -49,7 +56,11 @@ impl Service for Echo {
         let _ = self.told.send(Told::Canceled);
     }
 
-    fn on_writable(&mut self, _calls: &mut impl Calls, _call: CallId) {}
+    fn on_writable(&mut self, _calls: &mut impl Calls, call: CallId) {
+        if let Some((streamed, _, may_go_on)) = &mut self.pieces {
+            *may_go_on |= *streamed == call;
+        }
+    }
 
     fn on_http(&mut self, calls: &mut impl Calls, call: CallId, request: h1::Request<'_>) {
         if request.target == "/hold" {
@@ -73,6 +84,15 @@ impl Service for Echo {
                 calls.reply(call, |out| out.extend_from_slice(b"late"));
             }
             self.told.send(Told::Answered).unwrap();
+        }
+        while let Some((call, left, true)) = self.pieces {
+            if left == 0 {
+                calls.finish(call, Status::OK);
+                self.pieces = None;
+            } else {
+                let flow = calls.send(call, |out| out.resize(out.len() + PIECE_BYTES, 0));
+                self.pieces = Some((call, left - 1, flow == Flow::Ready));
+            }
         }
         None
     }
@@ -116,6 +136,7 @@ impl Server {
                 told: told_to,
                 orders: orders_from,
                 held: Vec::new(),
+                pieces: None,
             };
             reactor.run(&mut echo)
         });
@@ -436,6 +457,18 @@ fn hello() -> Vec<u8> {
     [&crate::sniff::PREFACE[..], &frame(4, 0, 0, &[])].concat()
 }
 
+/// The same with windows opened wide, so that the test needs no flow control of its own.
+fn wide_hello() -> Vec<u8> {
+    let window = frame(8, 0, 0, &(1u32 << 30).to_be_bytes());
+    let settings = [&[0, 4][..], &(1u32 << 30).to_be_bytes()].concat();
+    [
+        &crate::sniff::PREFACE[..],
+        &frame(4, 0, 0, &settings),
+        &window,
+    ]
+    .concat()
+}
+
 /// Reads until `count` calls have ended; gives their messages in the order of the ends.
 fn answers(stream: &mut impl Read, count: usize) -> Vec<(u32, Vec<u8>)> {
     let mut messages = std::collections::BTreeMap::<u32, Vec<u8>>::new();
@@ -526,17 +559,7 @@ fn a_client_that_goes_away_cancels_its_calls() {
 fn large_messages_pass_in_both_directions() {
     let server = Server::tcp();
     let mut client = server.connect();
-    // Windows are opened wide, so that the test needs no flow control of its own.
-    let window = frame(8, 0, 0, &(1u32 << 30).to_be_bytes());
-    let settings = frame(
-        4,
-        0,
-        0,
-        &[&[0, 4][..], &(1u32 << 30).to_be_bytes()].concat(),
-    );
-    client
-        .write_all(&[&crate::sniff::PREFACE[..], &settings, &window].concat())
-        .unwrap();
+    client.write_all(&wide_hello()).unwrap();
     let message = vec![7; 60_000];
     let whole = call(1, "/t.T/Echo", &message);
     // A frame carries at most 16 KiB: cut the DATA frame into such.
@@ -548,6 +571,26 @@ fn large_messages_pass_in_both_directions() {
     }
     client.write_all(&out).unwrap();
     assert_eq!(answers(&mut client, 1), [(1, message)]);
+    drop(client);
+    server.stop();
+}
+
+/// A service that goes on in its turn would otherwise sleep until something else happens: the client, whose windows are
+/// wide, has nothing to say.
+#[test]
+fn a_stream_that_may_go_on_has_its_turn_at_once() {
+    let server = Server::tcp();
+    let mut client = server.connect();
+    // Shorter than the loop's longest sleep.
+    let patience = Some(Duration::from_secs(4));
+    client.set_read_timeout(patience).unwrap();
+    client
+        .write_all(&[wide_hello(), call(1, "/t.T/Pieces", &[5])].concat())
+        .unwrap();
+    let [(1, message)] = &answers(&mut client, 1)[..] else {
+        panic!("no answer")
+    };
+    assert_eq!(message.len(), 5 * (PIECE_BYTES + 5) - 5);
     drop(client);
     server.stop();
 }

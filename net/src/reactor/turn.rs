@@ -161,6 +161,9 @@ impl Turn {
         self.handle.going_to_sleep();
         self.service_wake_up = service.on_turn(&mut LoopCalls::outside(&mut self.table), now);
         self.write_all(service, now);
+        if std::mem::take(&mut self.table.is_writable_told) {
+            self.service_wake_up = Some(now);
+        }
         match self.drain_until {
             Some(until) if now >= until || self.table.conns.len() == 0 => {
                 for key in self.table.conns.keys() {
