@@ -104,7 +104,7 @@ impl Wheel {
         }
         let tick = (self.fired + 1..self.fired + TIMER_SLOTS as u64)
             .find(|tick| self.heads[(tick % TIMER_SLOTS as u64) as usize] != NONE)?;
-        Some(self.start + TIMER_TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        Some(self.start + Duration::from_nanos(tick.saturating_mul(TIMER_TICK.as_nanos() as u64)))
     }
 
     /// Appends the connections whose time has come, and disarms them.
@@ -128,8 +128,6 @@ impl Wheel {
     }
 }
 
-/// A span that `u32` ticks cannot hold would overflow `next`.
-const _: () = assert!(TIMER_TICK.as_millis() >= 4);
 /// The ring must be longer than the shortest deadline is fine-grained.
 const _: () =
     assert!(TIMER_SLOTS as u128 * TIMER_TICK.as_millis() >= Duration::from_secs(5).as_millis());
@@ -187,6 +185,17 @@ mod tests {
         assert_eq!(fired(&mut wheel, early), [0]);
         wheel.arm_earlier(0, far);
         assert!(wheel.next().is_some_and(|next| next > early));
+    }
+
+    /// A member that has run for years would otherwise never sleep again.
+    #[test]
+    fn the_next_timer_lies_ahead_also_after_years() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let late = start + Duration::from_secs(3 * 365 * 24 * 60 * 60);
+        assert_eq!(fired(&mut wheel, late), []);
+        wheel.arm_earlier(0, late + TIMER_TICK * 3);
+        assert!(wheel.next().is_some_and(|next| next > late));
     }
 
     #[test]
