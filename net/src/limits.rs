@@ -18,6 +18,8 @@ pub const WAITING_ANSWERS_BYTES_MAX: usize = 4 << 20;
 pub const OUT_FILL_BYTES: usize = 256 << 10;
 /// Queued bytes of one stream above which its sender is told to wait.
 pub const STREAM_QUEUE_FULL_BYTES: usize = 64 << 10;
+/// Keys of streams that are gone which the schedule of a connection may hold beside those of open ones.
+pub const STALE_KEYS_MAX: usize = 1024;
 /// A buffer that has grown beyond this is given back instead of being kept for the next user.
 pub const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Header blocks a connection remembers with their meaning; clients use one for each method.

@@ -1,7 +1,7 @@
 use super::Protocol;
 use super::frame::{self, flag, kind};
 use super::streams::{StreamKey, Streams};
-use crate::limits::{OUT_FILL_BYTES, STREAM_QUEUE_FULL_BYTES};
+use crate::limits::{OUT_FILL_BYTES, STALE_KEYS_MAX, STREAM_QUEUE_FULL_BYTES};
 use std::borrow::Cow;
 
 /// What ends our side once the queue is empty.
@@ -38,12 +38,20 @@ impl Backlog {
 
 impl<P: Protocol> Streams<P> {
     pub(super) fn schedule(&mut self, key: StreamKey) {
-        if let Some(stream) = self.slots.get_mut(key)
-            && !stream.is_scheduled
-        {
-            stream.is_scheduled = true;
-            self.ready.push_back(key);
+        let Some(stream) = self
+            .slots
+            .get_mut(key)
+            .filter(|stream| !stream.is_scheduled)
+        else {
+            return;
+        };
+        stream.is_scheduled = true;
+        // A stream that was reset leaves its key behind, and none is taken out while the connection's window is empty.
+        if self.ready.len() >= 2 * self.slots.len() + STALE_KEYS_MAX {
+            let slots = &self.slots;
+            self.ready.retain(|&key| slots.get(key).is_some());
         }
+        self.ready.push_back(key);
     }
 
     /// Could `pump` move something, were there room in `out`?
@@ -131,5 +139,45 @@ impl<P: Protocol> Streams<P> {
                 self.close_local(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h2::{ErrorCode, Role, Settings};
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Protocol for Nothing {
+        type Head = ();
+        type Stream = ();
+        fn head_bytes(_: &()) -> usize {
+            0
+        }
+        fn recycle(_: &mut ()) {}
+    }
+
+    /// A client that closes its window and resets what it asked for would otherwise grow the schedule for ever.
+    #[test]
+    fn streams_reset_behind_a_closed_window_leave_nothing_in_the_schedule() {
+        let mut streams = Streams::<Nothing>::new(Role::Server, Settings::default());
+        let first = streams.open(1, None);
+        streams.data(first, |out| out.resize(out.len() + 100_000, 0));
+        streams.pump();
+        for id in (3..100_000).step_by(2) {
+            let key = streams.open(id, None);
+            streams.data(key, |out| out.push(0));
+            streams.reset(key, ErrorCode::Cancel);
+            assert!(streams.ready.len() <= STALE_KEYS_MAX + 4);
+            streams.advance(streams.unsent().len());
+        }
+        let window = 1 << 20;
+        streams.send.change(window).unwrap();
+        streams.stream(first).unwrap().send.change(window).unwrap();
+        streams.pump();
+        assert_eq!(streams.queued_bytes, 0);
+        assert!(streams.ready.is_empty());
     }
 }

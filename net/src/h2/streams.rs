@@ -317,12 +317,12 @@ impl<P: Protocol> Streams<P> {
         }
     }
 
-    /// Bytes for the socket.
     /// Whether little enough waits for the peer that a long answer may join it.
     pub fn has_room(&self) -> bool {
         self.queued_bytes + self.unsent().len() < WAITING_ANSWERS_BYTES_MAX
     }
 
+    /// Bytes for the socket.
     pub(super) fn unsent(&self) -> &[u8] {
         &self.out[self.written..]
     }
