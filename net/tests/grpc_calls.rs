@@ -377,7 +377,7 @@ fn orderly_end_lets_open_calls_finish_and_refuses_new_ones() {
         .call(&Pair::template("/t.T/Never"), |_| {})
         .unwrap();
     pair.settle();
-    pair.server.go_away();
+    pair.server.go_away(pair.now);
     pair.settle();
     assert!(!pair.server.is_finished());
     assert_eq!(pair.client.call(&Pair::template("/t.T/Echo"), |_| {}), None);

@@ -6,7 +6,7 @@ use basalt_net::h2::ErrorCode;
 use basalt_net::h2::frame::{FrameHeader, HEADER_BYTES, ID_MAX, flag, kind, put_header};
 use basalt_net::hpack::encode;
 use basalt_net::sniff::PREFACE;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Answers each request with its message.
 struct Echo;
@@ -665,4 +665,22 @@ fn smaller_table_of_the_client_is_honoured_in_the_next_header_block() {
     peer.hear(&settings(&[(1, 0)]));
     assert_eq!(peer.hear(&call(1, b""))[0].1[0], 0x20);
     assert_eq!(peer.hear(&call(3, b""))[0].1[0], 0x88);
+}
+
+#[test]
+fn a_goodbye_after_a_long_silence_leaves_time_for_calls_on_their_way() {
+    let mut peer = Peer::new();
+    peer.now += Duration::from_secs(600);
+    peer.server.go_away(peer.now);
+    let said = peer.hear(&[]);
+    assert_eq!(said[0].1[..4], word(ID_MAX));
+    peer.now += Duration::from_millis(100);
+    peer.server.on_deadline(peer.now, &mut Echo);
+    let answer = peer.hear(&call(1, b"late"));
+    assert!(
+        answer
+            .iter()
+            .any(|(header, _)| header.kind == kind::DATA && header.stream == 1),
+        "{answer:?}"
+    );
 }

@@ -159,8 +159,8 @@ impl Connection {
     }
 
     /// Begins an orderly end: open calls finish, new ones are soon refused.
-    pub fn go_away(&mut self) {
-        self.h2.go_away();
+    pub fn go_away(&mut self, now: Instant) {
+        self.h2.go_away(now);
     }
 
     /// All is over and written: close the socket.

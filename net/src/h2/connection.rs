@@ -371,7 +371,8 @@ impl<P: Protocol> Connection<P> {
     }
 
     /// Begins an orderly end: what is open goes on, what the peer opens from now on is soon refused.
-    pub fn go_away(&mut self) {
+    pub fn go_away(&mut self, now: Instant) {
+        self.now = now;
         if self.drain != Drain::No || matches!(self.phase, Phase::Closed(_)) {
             return;
         }

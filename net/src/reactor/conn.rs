@@ -170,14 +170,14 @@ impl Conn {
     }
 
     /// The server stops: no new requests, what is in flight ends.
-    pub(super) fn say_goodbye(&mut self, date: &HttpDate) {
+    pub(super) fn say_goodbye(&mut self, date: &HttpDate, now: Instant) {
         match &mut self.protocol {
             Protocol::Sniffing { .. } => self.ending = true,
             Protocol::Http1 { connection, .. } => {
                 self.ending = connection.is_idle();
                 connection.close_idle(date);
             }
-            Protocol::Http2(connection) => connection.go_away(),
+            Protocol::Http2(connection) => connection.go_away(now),
             Protocol::Lingering | Protocol::Driven => {}
         }
     }

@@ -376,7 +376,7 @@ impl Turn {
         for key in self.table.conns.keys() {
             let date = self.table.date;
             if let Some(conn) = self.table.conns.get_mut(key) {
-                conn.say_goodbye(&date);
+                conn.say_goodbye(&date, now);
             }
             self.table.mark_dirty(key);
         }
