@@ -67,6 +67,7 @@ impl Found {
         };
         let intervals = Intervals {
             began,
+            measured: elapsed,
             seconds: histograms,
         };
         (figures, intervals)

@@ -134,6 +134,10 @@ impl Recorder {
     /// The figures, after `elapsed_ns` of measuring, and the histogram of each second.
     pub(crate) fn finish(mut self, elapsed_ns: u64) -> (Latency, Vec<Second>, Vec<Histogram<u64>>) {
         self.longest_stall = self.longest_stall.max(elapsed_ns.saturating_sub(self.last));
+        // Seconds at the end in which nothing was answered are seconds too.
+        while self.second_end < elapsed_ns {
+            self.close_second();
+        }
         self.close_second();
         let at = |quantile: f64| self.whole.value_at_quantile(quantile) as f64 / 1000.0;
         let pause_ns = self.whole.value_at_quantile(0.5) * 10;
@@ -201,13 +205,13 @@ mod tests {
         let mut recorder = Recorder::new(false, false);
         record(&mut recorder, 100, 50_000);
         record(&mut recorder, 2 * SECOND_NS + 100, 50_000);
-        let (latency, seconds, kept) = recorder.finish(3 * SECOND_NS);
+        let (latency, seconds, kept) = recorder.finish(5 * SECOND_NS);
         assert_eq!(
             seconds.iter().map(|second| second.done).collect::<Vec<_>>(),
-            [1, 0, 1]
+            [1, 0, 1, 0, 0]
         );
-        assert_eq!(kept.len(), 3);
-        assert!(latency.longest_stall_us > 1_999_000.0);
+        assert_eq!(kept.len(), 5);
+        assert!(latency.longest_stall_us > 2_999_000.0);
     }
 
     #[test]
