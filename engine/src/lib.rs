@@ -11,5 +11,6 @@ pub mod mvcc;
 pub mod query;
 pub mod raft;
 pub mod replica;
+pub mod snapshot;
 pub mod types;
 pub mod wal;

@@ -82,6 +82,14 @@ pub const READ_SLICE_BYTES: usize = 64 << 10;
 /// from such pieces, in slices.
 pub const SORT_RUN_RECORDS: usize = 2048;
 
+// ---- snapshot ----
+
+/// Bytes of file that one step of a snapshot makes, but for one record that is longer: under a millisecond of copying and SHA-256.
+pub const SNAPSHOT_STEP_BYTES: usize = 256 << 10;
+
+/// Records that one step of a snapshot looks at: under a millisecond.
+pub const SNAPSHOT_LAYOUT_RECORDS: usize = 8192;
+
 const _: () = assert!(LEAF_KEYS_MAX >= 8);
 const _: () = assert!(INNER_CHILDREN_MAX >= 8);
 

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod compact;
 mod hash;
+mod history;
 mod hold;
 mod range;
 mod revlog;
@@ -17,6 +18,7 @@ mod view;
 
 pub use checkpoint::{BadCheckpoint, CheckpointCursor, Restore};
 pub use hash::{HashAnswer, HashJob, HashRefused};
+pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};
 pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
 pub use revlog::{NeedRead, SegmentId};

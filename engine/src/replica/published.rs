@@ -85,6 +85,8 @@ struct AtomicCounts {
 pub struct ClusterView {
     /// By ascending id.
     pub members: Vec<etcdserverpb::Member>,
+    /// Ids that never come back.
+    pub removed: Vec<MemberId>,
     /// Active alarms by member, then by `AlarmType` number.
     pub alarms: Vec<(MemberId, i32)>,
     /// `3.7.0`; `None` before the leader decided.

@@ -336,6 +336,7 @@ impl Replica {
         let members = self.machine.members().iter();
         self.published.set_cluster(ClusterView {
             members: members.map(crate::member::Member::to_proto).collect(),
+            removed: self.machine.members().removed().collect(),
             alarms: self.machine.alarms().iter().collect(),
             cluster_version: self.machine.cluster_version().map(|it| it.to_string()),
         });

@@ -1,0 +1,129 @@
+use std::ops::ControlFlow;
+
+use super::hold::{Hold, HoldRefused};
+use super::revlog::{NeedRead, Position};
+use super::store::{Marks, Reader};
+use super::view::Record;
+
+/// All records up to one published revision, held for as long as this lives: whoever walks twice
+/// sees the same twice, whatever is written or compacted meanwhile.
+pub struct History {
+    reader: Reader,
+    _hold: Hold,
+    marks: Marks,
+}
+
+/// Where a walk over a [`History`] goes on. The default is before the first record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryAt(Position);
+
+impl History {
+    /// Holds what is published now.
+    ///
+    /// # Errors
+    /// `Swept` while compaction is giving memory back: ask again when it is done. `Full` if too
+    /// many jobs are in flight.
+    pub fn take(reader: &Reader) -> Result<Self, HoldRefused> {
+        let pin = reader.pin();
+        let marks = pin.view().marks;
+        let hold = reader.hold(marks.finished)?;
+        Ok(Self {
+            reader: reader.clone(),
+            _hold: hold,
+            marks,
+        })
+    }
+
+    /// The newest revision in it.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.marks.revision
+    }
+
+    /// The compacted revision, -1 if there was no compaction.
+    #[must_use]
+    pub fn compacted(&self) -> i64 {
+        self.marks.compacted
+    }
+
+    /// The compaction whose superseded records are all gone, -1 if there is none; at most
+    /// `compacted`.
+    #[must_use]
+    pub fn finished(&self) -> i64 {
+        self.marks.finished
+    }
+
+    /// Hands the records from `at` on to `each`, deletions as records of version 0, in revision
+    /// order under one pin, until it breaks off. False: there are no more.
+    ///
+    /// # Errors
+    /// A segment must be read first; go on from `at` then.
+    pub fn visit(
+        &self,
+        at: &mut HistoryAt,
+        mut each: impl FnMut(&Record<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, NeedRead> {
+        let pin = self.reader.pin();
+        let log = pin.view().log;
+        loop {
+            let next = log.next_from(at.0)?;
+            let Some((found, stored)) =
+                next.filter(|(_, stored)| stored.main() <= self.marks.revision)
+            else {
+                return Ok(false);
+            };
+            at.0 = found.after(stored);
+            if each(&stored.record()).is_break() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{Store, StoreConfig};
+    use crate::types::LeaseId;
+
+    fn revisions(history: &History) -> Vec<(i64, i64)> {
+        let (mut at, mut seen) = (HistoryAt::default(), Vec::new());
+        let mut more = true;
+        while more {
+            more = history
+                .visit(&mut at, |record| {
+                    seen.push((record.mod_revision.main, record.version));
+                    ControlFlow::Break(())
+                })
+                .unwrap();
+        }
+        seen
+    }
+
+    /// A snapshot is laid out in a first walk and written in a second one: they must not differ.
+    #[test]
+    fn writes_and_compactions_do_not_change_what_is_held() {
+        let (mut store, reader) = Store::new(StoreConfig { segment_bytes: 300 });
+        for value in [b"1", b"2", b"3"] {
+            store.write().put(b"k", value, LeaseId(0));
+        }
+        store.write().delete(b"k");
+        store.publish();
+        let history = History::take(&reader).unwrap();
+        let held = revisions(&history);
+        assert_eq!(held, [(2, 1), (3, 2), (4, 3), (5, 0)]);
+        store.write().put(b"k", b"4", LeaseId(0));
+        store.compact(6).unwrap();
+        for _ in 0..100 {
+            let _ = store.poll_space(1000).unwrap();
+            store.publish();
+        }
+        assert_eq!(revisions(&history), held);
+        drop(history);
+        while store.poll_space(1000).unwrap() {}
+        store.publish();
+        let after = History::take(&reader).unwrap();
+        assert_eq!(revisions(&after), [(6, 1)]);
+        assert_eq!(after.finished(), 6);
+    }
+}

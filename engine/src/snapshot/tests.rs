@@ -1,0 +1,149 @@
+use super::page::{PAGE_BYTES, fnv1a};
+use super::*;
+use crate::member::Member;
+use crate::mvcc::{History, Reader, Store, StoreConfig};
+use crate::types::{Index, LeaseId, MemberId, Term};
+
+fn store(keys: usize, value: &[u8]) -> (Store, Reader) {
+    let (mut store, reader) = Store::new(StoreConfig::default());
+    for place in 0..keys {
+        let key = format!("key-{place}");
+        store.write().put(key.as_bytes(), value, LeaseId(0));
+    }
+    store.write().delete(b"key-0");
+    store.publish();
+    (store, reader)
+}
+
+fn description() -> Description {
+    Description {
+        applied: (Index(9), Term(2)),
+        members: vec![Member {
+            id: MemberId(0xab),
+            peer_urls: vec!["http://a:1".to_owned()],
+            ..Member::default()
+        }],
+        removed: vec![MemberId(7)],
+        alarms: vec![(MemberId(0xab), 1)],
+        cluster_version: Some("3.7.0".to_owned()),
+    }
+}
+
+fn file(reader: &Reader) -> Vec<u8> {
+    let mut snapshot = Snapshot::new(description(), History::take(reader).unwrap());
+    let mut out = Vec::new();
+    loop {
+        match snapshot.step(&mut out).unwrap() {
+            Progress::LayingOut => assert!(out.is_empty()),
+            Progress::Bytes => {}
+            Progress::Whole { .. } => {
+                assert_eq!(snapshot.bytes(), Some(out.len() as u64));
+                return out;
+            }
+        }
+    }
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
+    let mut wide = [0; 8];
+    wide[..N].copy_from_slice(&bytes[at..at + N]);
+    u64::from_le_bytes(wide)
+}
+
+/// Walks a file as bbolt does and counts how often each page is reached.
+struct Walk<'a> {
+    file: &'a [u8],
+    reached: Vec<u32>,
+    levels_max: usize,
+}
+
+impl Walk<'_> {
+    /// The keys below `id`, in order; buckets are entered.
+    fn keys(&mut self, id: u64, level: usize, keys: &mut Vec<Vec<u8>>) {
+        let page = &self.file[usize::try_from(id).unwrap() * PAGE_BYTES..];
+        self.levels_max = self.levels_max.max(level);
+        assert_eq!(number::<8>(page, 0), id);
+        for of_it in 0..=number::<4>(page, 12) {
+            self.reached[usize::try_from(id + of_it).unwrap()] += 1;
+        }
+        for place in 0..number::<2>(page, 10) {
+            let element = 16 + usize::try_from(place).unwrap() * 16;
+            let word = |at| usize::try_from(number::<4>(page, element + at)).unwrap();
+            if number::<2>(page, 8) == 1 {
+                let first = &page[element + word(0)..][..word(4)];
+                let before = keys.len();
+                self.keys(number::<8>(page, element + 8), level + 1, keys);
+                assert_eq!(keys[before], first);
+                continue;
+            }
+            let key = &page[element + word(4)..][..word(8)];
+            keys.push(key.to_vec());
+            if word(0) == 1 {
+                let root = number::<8>(page, element + word(4) + word(8));
+                let mut inner = Vec::new();
+                self.keys(root, 1, &mut inner);
+                assert!(inner.is_sorted_by(|a, b| a < b));
+                keys.append(&mut inner);
+            }
+        }
+    }
+}
+
+/// [SNAP-1] bbolt trusts every offset: a page that is reached twice or never is a lost write later.
+#[test]
+fn every_page_is_reached_once_and_every_key_is_in_order() {
+    let huge = vec![b'x'; 3 * PAGE_BYTES];
+    for (keys, value, levels) in [
+        (0, &b""[..], 1),
+        (1, b"v", 1),
+        (200, b"value", 2),
+        (20_000, b"value", 3),
+        (40, &huge, 2),
+    ] {
+        let (_store, reader) = store(keys, value);
+        let file = file(&reader);
+        assert_eq!(file.len() % PAGE_BYTES, 0);
+        for page in [0, PAGE_BYTES] {
+            let checksum = number::<8>(&file, page + 16 + 56);
+            assert_eq!(fnv1a(&file[page + 16..][..56]), checksum);
+            assert_eq!(
+                number::<8>(&file, page + 16 + 40) as usize,
+                file.len() / PAGE_BYTES
+            );
+        }
+        let mut walk = Walk {
+            file: &file,
+            reached: vec![0; file.len() / PAGE_BYTES],
+            levels_max: 0,
+        };
+        let mut found = Vec::new();
+        walk.keys(number::<8>(&file, 16 + 16), 1, &mut found);
+        assert_eq!(&walk.reached[..2], [0, 0]);
+        assert!(walk.reached[2..].iter().all(|times| *times == 1));
+        assert_eq!(walk.levels_max, levels);
+        let records = if keys == 0 { 0 } else { keys + 1 };
+        let others = 10 + 1 + 2 + 2 + 1 + 1 + 4;
+        assert_eq!(found.len(), records + others);
+        for bucket in Bucket::ALL {
+            assert!(found.iter().any(|key| key == bucket.name()));
+        }
+    }
+}
+
+/// [SNAP-1] The file is the state of one moment, and of all before it.
+#[test]
+fn writes_meanwhile_do_not_change_the_file() {
+    let (_quiet, reader) = store(500, b"value");
+    let expected = file(&reader);
+    let (mut busy, reader) = store(500, b"value");
+    let mut snapshot = Snapshot::new(description(), History::take(&reader).unwrap());
+    let mut out = Vec::new();
+    while !matches!(snapshot.step(&mut out).unwrap(), Progress::Whole { .. }) {
+        busy.write().put(b"key-1", b"later", LeaseId(0));
+        let revision = busy.revision();
+        busy.compact(revision).unwrap();
+        let _ = busy.poll_space(10).unwrap();
+        busy.publish();
+    }
+    assert!(out == expected);
+}
