@@ -44,12 +44,21 @@ impl Server {
     /// # Panics
     /// When the process ends or is not ready within [`PATIENCE`]; its log is printed.
     pub fn start(kind: Kind, flags: &[&str]) -> Option<Self> {
+        Self::start_on(kind, flags, |_| {})
+    }
+
+    /// As [`Server::start`], on the data directory that `prepare` makes; it is given the path.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn start_on(kind: Kind, flags: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         let program = match kind {
             Kind::Etcd => tools::find("etcd")?,
             Kind::Basalt => tools::basalt(),
         };
         let folder = TempDir::new().expect("a temporary directory");
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        prepare(&folder.path().join("data"));
         let client = free_address();
         let child = spawn(&program, folder.path(), client, &flags);
         let mut server = Self {

@@ -69,6 +69,9 @@ table! {
     DowngradeUnsupported => Unimplemented,
         "etcdserver: downgrade of this release is not supported yet";
 
+    // etcd waits for ever, and cannot compact meanwhile.
+    SnapshotNotRead => Aborted, "etcdserver: the snapshot was not read for 60 s";
+
     NoLeader => Unavailable, "etcdserver: no leader";
     LeaderChanged => Unavailable, "etcdserver: leader changed";
     Stopped => Unavailable, "etcdserver: server stopped";

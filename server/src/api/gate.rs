@@ -26,6 +26,7 @@ pub(super) enum Rpc {
     Defragment,
     Hash,
     HashKv,
+    Snapshot,
     MoveLeader,
     Downgrade,
     HealthCheck,
@@ -42,7 +43,7 @@ const SERVICES: [&str; 5] = [
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 20] = [
+    pub(super) const ALL: [Rpc; 21] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
@@ -58,6 +59,7 @@ impl Rpc {
         Rpc::Defragment,
         Rpc::Hash,
         Rpc::HashKv,
+        Rpc::Snapshot,
         Rpc::MoveLeader,
         Rpc::Downgrade,
         Rpc::HealthCheck,
@@ -90,6 +92,7 @@ impl Rpc {
             Rpc::Defragment => maintenance::DEFRAGMENT,
             Rpc::Hash => maintenance::HASH,
             Rpc::HashKv => maintenance::HASH_KV,
+            Rpc::Snapshot => maintenance::SNAPSHOT,
             Rpc::MoveLeader => maintenance::MOVE_LEADER,
             Rpc::Downgrade => maintenance::DOWNGRADE,
             Rpc::HealthCheck => health::CHECK,
@@ -102,7 +105,7 @@ impl Rpc {
     fn is_for_learners(self) -> bool {
         matches!(
             self,
-            Rpc::Status | Rpc::HealthCheck | Rpc::HealthWatch | Rpc::HealthList
+            Rpc::Status | Rpc::Snapshot | Rpc::HealthCheck | Rpc::HealthWatch | Rpc::HealthList
         )
     }
 }
@@ -110,7 +113,7 @@ impl Rpc {
 /// How the transport is to treat calls of `path`.
 pub(super) fn method(path: &[u8]) -> Method {
     match Rpc::of(path) {
-        Some(Rpc::RangeStream | Rpc::HealthWatch) => {
+        Some(Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch) => {
             return Method::ServerStreaming;
         }
         Some(_) => return Method::OneRequest,

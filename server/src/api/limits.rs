@@ -43,5 +43,21 @@ pub const SCRATCH_BYTES_KEPT: usize = 1 << 20;
 /// Keys in the first piece of a streamed range, as in etcd.
 pub const STREAM_FIRST_KEYS: i64 = 10;
 
+/// Snapshots of one loop that are on their way; more are refused. Each has a piece in memory and holds
+/// up the giving back of compacted space.
+pub const SNAPSHOTS_MAX: usize = 4;
+
+/// Bytes of a snapshot in one message, as in etcd.
+pub const SNAPSHOT_BLOB_BYTES: usize = 32 << 10;
+
+/// Bytes of a snapshot that the worker makes before it waits for the client: copied and queued in a
+/// fraction of a millisecond.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+
+/// How long a client may read nothing of its snapshot, which holds up compaction meanwhile.
+pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(SNAPSHOT_PIECE_BYTES.is_multiple_of(SNAPSHOT_BLOB_BYTES));
+
 /// Records that one step of a hash reads: about a millisecond.
 pub const HASH_STEP_RECORDS: usize = 4096;

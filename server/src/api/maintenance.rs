@@ -113,7 +113,7 @@ impl<B: Backend> Services<B> {
         let [revision] = fields::ints(message)?;
         self.admit(Rpc::HashKv, false, meta)?;
         let work = self.hash_work(revision as i64, true);
-        self.submit(call, Rpc::HashKv, work)
+        self.submit(call, Rpc::HashKv, work, Then::AnswerLate)
     }
 
     /// etcd hashes its file here, for its own tests; this is the hash of all records instead.
@@ -127,7 +127,7 @@ impl<B: Backend> Services<B> {
         let [] = fields::ints(message)?;
         self.admit(Rpc::Hash, false, meta)?;
         let work = self.hash_work(0, false);
-        self.submit(call, Rpc::Hash, work)
+        self.submit(call, Rpc::Hash, work, Then::AnswerLate)
     }
 
     /// `of_revision`: the answer is HashKV's, which says what was hashed.

@@ -21,6 +21,7 @@ mod meter;
 mod parked;
 mod read_txn;
 mod services;
+mod snapshot;
 mod stream;
 mod txn;
 mod waiting;
@@ -115,10 +116,12 @@ impl<B: Backend> Service for Api<B> {
         // A proposal cannot be taken back and a parked call costs one read; answers to calls that
         // are gone are dropped. Only what would go on working is ended.
         self.services.jobs.on_cancel(call);
+        self.services.snapshots.on_cancel(call);
     }
 
     fn on_writable(&mut self, _: &mut impl Calls, call: CallId) {
         self.services.jobs.on_writable(call);
+        self.services.snapshots.on_writable(call);
     }
 
     fn on_http(&mut self, calls: &mut impl Calls, call: CallId, request: h1::Request<'_>) {

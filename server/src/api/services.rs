@@ -17,6 +17,7 @@ use super::limits::{APPLY_LAG_ENTRIES_MAX, SCRATCH_BYTES_KEPT};
 use super::maintenance::{self, ALARM};
 use super::meter::Meter;
 use super::parked::Parked;
+use super::snapshot::Snapshots;
 use super::waiting::{Then, Wait, Waiting};
 
 /// Everything of an [`super::Api`] but its counters. Each service adds its methods in its own file.
@@ -27,6 +28,7 @@ pub(super) struct Services<B> {
     waiting: Waiting,
     parked: Parked,
     pub(super) jobs: Jobs,
+    pub(super) snapshots: Snapshots,
     /// Where answers of unknown length are made before they are copied out.
     pub(super) scratch: Vec<u8>,
     replies: Replies,
@@ -44,6 +46,7 @@ impl<B: Backend> Services<B> {
             waiting: Waiting::default(),
             parked: Parked::default(),
             jobs: Jobs::default(),
+            snapshots: Snapshots::default(),
             scratch: Vec::new(),
             replies: Replies::default(),
         }
@@ -74,6 +77,7 @@ impl<B: Backend> Services<B> {
             Rpc::Defragment => self.on_defragment(calls, call, message, meta),
             Rpc::Hash => self.on_hash(call, message, meta),
             Rpc::HashKv => self.on_hash_kv(call, message, meta),
+            Rpc::Snapshot => self.on_snapshot(call, message, meta),
             Rpc::MoveLeader => self.on_move_leader(calls, call, message, meta),
             Rpc::Downgrade => self.on_downgrade(calls, call, message, meta),
             Rpc::HealthCheck => self.on_health_check(calls, call, message, meta),
@@ -127,10 +131,16 @@ impl<B: Backend> Services<B> {
     }
 
     /// Gives work to the background worker.
-    pub(super) fn submit(&mut self, call: CallId, rpc: Rpc, work: Work) -> Result<(), Error> {
+    pub(super) fn submit(
+        &mut self,
+        call: CallId,
+        rpc: Rpc,
+        work: Work,
+        then: Then,
+    ) -> Result<(), Error> {
         let to = self.reply_to(call);
         self.backend.submit(to, work)?;
-        self.waiting.push(call, rpc, Then::AnswerLate);
+        self.waiting.push(call, rpc, then);
         Ok(())
     }
 
@@ -168,7 +178,8 @@ impl<B: Backend> Services<B> {
     }
 
     fn answer_all(&mut self, calls: &mut impl Calls, meter: &Meter, now: Instant) {
-        for (to, outcome) in &self.replies.items {
+        let mut replies = std::mem::take(&mut self.replies);
+        for (to, outcome) in &replies.items {
             let call = CallId {
                 conn: to.conn,
                 generation: to.generation,
@@ -189,6 +200,10 @@ impl<B: Backend> Services<B> {
                 calls.fail(call, Error::NoSpace.status());
                 continue;
             }
+            if then == Then::Piece {
+                self.on_piece(calls, call, *outcome, now);
+                continue;
+            }
             match *outcome {
                 Outcome::Put { revision, term } => {
                     let header = Header {
@@ -200,13 +215,14 @@ impl<B: Backend> Services<B> {
                     calls.reply(call, |out| write_header(out, &header));
                 }
                 Outcome::Encoded { start, end } => {
-                    let bytes = self.replies.encoded(start, end);
+                    let bytes = replies.encoded(start, end);
                     calls.reply(call, |out| out.extend_from_slice(bytes));
                 }
                 Outcome::Refused(refused) => calls.fail(call, Error::from(refused).status()),
             }
         }
-        self.replies.clear();
+        replies.clear();
+        self.replies = replies;
     }
 
     pub(super) fn on_turn(
@@ -234,6 +250,8 @@ impl<B: Backend> Services<B> {
             wake = earlier(wake, next);
         }
         let next = self.jobs.on_turn(calls, meter, self.backend.reader(), now);
+        wake = earlier(wake, next);
+        let next = self.poll_snapshots(calls, meter, now);
         wake = earlier(wake, next);
         self.waiting.expire(now, |call, rpc| {
             meter.count(rpc, calls).fail(call, Error::Timeout.status());

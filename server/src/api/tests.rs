@@ -16,6 +16,7 @@ use super::*;
 
 mod reads;
 mod services;
+mod snapshots;
 mod writes;
 
 /// What became of each call, by its stream.

@@ -36,6 +36,8 @@ pub(super) enum Then {
     /// As `Answer`, without a deadline: a compaction that waits for its space, or the worker's
     /// work.
     AnswerLate,
+    /// As `AnswerLate`; it is a piece of the snapshot that the call streams.
+    Piece,
     /// It is the alarm's; the call itself was refused for want of space.
     NoSpace,
 }
@@ -95,7 +97,7 @@ impl Waiting {
 impl Wait {
     /// When its client hears that it took too long, unless that has happened or never does.
     fn deadline(&self) -> Option<Instant> {
-        let is_bounded = self.then != Then::AnswerLate && !self.is_told;
+        let is_bounded = !matches!(self.then, Then::AnswerLate | Then::Piece) && !self.is_told;
         self.began
             .filter(|_| is_bounded)
             .map(|began| began + REQUEST_TIMEOUT)
