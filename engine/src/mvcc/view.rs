@@ -144,46 +144,9 @@ impl<'a> View<'a> {
         want: Want,
         resume: &mut Resume,
         bound: SliceBound,
-        mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+        each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> Result<Visited, NeedRead> {
-        if let KeyRange::Single(key) = range {
-            return self.visit_single(key, rev, want, resume, each);
-        }
-        let (start, before) = range.bounds();
-        let resumed = std::mem::take(&mut resume.key);
-        let from = if resume.is_set {
-            Some(&resumed[..])
-        } else {
-            start
-        };
-        let mut slice = Slice {
-            view: self,
-            rev,
-            want,
-            left: bound,
-            ahead: 1,
-        };
-        let mut end = Ok(Visited::End);
-        if !is_empty(from, before) {
-            let stopped = tree::walk(self.root, from, before, &mut |leaf, places| {
-                let mut next = places.start;
-                while next < places.end {
-                    let chunk = next..places.end.min(next + slice.look_ahead());
-                    next = chunk.end;
-                    slice.each(leaf, chunk.clone(), chunk, &mut each)?;
-                }
-                ControlFlow::Continue(())
-            });
-            if let ControlFlow::Break(stop) = stopped {
-                resume.key = resumed;
-                match stop {
-                    Stop::Before(key, _) => resume.set(key),
-                    Stop::At(key) => resume.set_after(key),
-                }
-                end = stop.end();
-            }
-        }
-        end
+        self.visit_in::<false>(range, rev, want, resume, bound, each)
     }
 
     /// As `visit`, from the greatest key downward.
@@ -197,18 +160,35 @@ impl<'a> View<'a> {
         want: Want,
         resume: &mut Resume,
         bound: SliceBound,
+        each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> Result<Visited, NeedRead> {
+        self.visit_in::<true>(range, rev, want, resume, bound, each)
+    }
+
+    /// `visit`, or `visit_back` if `BACK`.
+    fn visit_in<const BACK: bool>(
+        &self,
+        range: &KeyRange<'_>,
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+        bound: SliceBound,
         mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> Result<Visited, NeedRead> {
         if let KeyRange::Single(key) = range {
             return self.visit_single(key, rev, want, resume, each);
         }
-        let (from, end) = range.bounds();
+        let (start, end) = range.bounds();
         let resumed = std::mem::take(&mut resume.key);
-        let before = if resume.is_set {
-            Some(&resumed[..])
+        let stood = resume.is_set.then_some(&resumed[..]);
+        let (from, before) = if BACK {
+            (start, stood.or(end))
         } else {
-            end
+            (stood.or(start), end)
         };
+        if is_empty(from, before) {
+            return Ok(Visited::End);
+        }
         let mut slice = Slice {
             view: self,
             rev,
@@ -216,27 +196,34 @@ impl<'a> View<'a> {
             left: bound,
             ahead: 1,
         };
-        let mut end = Ok(Visited::End);
-        if !is_empty(from, before) {
-            let stopped = tree::walk_back(self.root, from, before, &mut |leaf, places| {
-                let mut next = places.end;
-                while next > places.start {
-                    let chunk = places.start.max(next.saturating_sub(slice.look_ahead()))..next;
-                    next = chunk.start;
-                    slice.each(leaf, chunk.clone(), chunk.rev(), &mut each)?;
-                }
-                ControlFlow::Continue(())
-            });
-            if let ControlFlow::Break(stop) = stopped {
-                resume.key = resumed;
-                match stop {
-                    Stop::Before(key, _) => resume.set_after(key),
-                    Stop::At(key) => resume.set(key),
-                }
-                end = stop.end();
+        let mut visit = |leaf: &'a Leaf, mut places: Range<usize>| {
+            while !places.is_empty() {
+                let some = slice.look_ahead().min(places.len());
+                let chunk = if BACK {
+                    places.end -= some;
+                    places.end..places.end + some
+                } else {
+                    places.start += some;
+                    places.start - some..places.start
+                };
+                slice.each::<BACK>(leaf, chunk, &mut each)?;
             }
+            ControlFlow::Continue(())
+        };
+        let stopped = if BACK {
+            tree::walk_back(self.root, from, before, &mut visit)
+        } else {
+            tree::walk(self.root, from, before, &mut visit)
+        };
+        let ControlFlow::Break(stop) = stopped else {
+            return Ok(Visited::End);
+        };
+        resume.key = resumed;
+        match (&stop, BACK) {
+            (Stop::Before(key, _), false) | (Stop::At(key), true) => resume.set(key),
+            (Stop::Before(key, _), true) | (Stop::At(key), false) => resume.set_after(key),
         }
-        end
+        stop.end()
     }
 
     fn visit_single(
@@ -331,20 +318,20 @@ impl<'a> Slice<'_, 'a> {
         ahead
     }
 
-    /// Hands out the records of a few neighbours in one leaf, `chunk` in the order of `order`. All
-    /// are looked up before the first is used, so that their cache misses overlap.
-    fn each(
+    /// Hands out the records of a few neighbours in one leaf, the last one first if `BACK`. All are
+    /// looked up before the first is used, so that their cache misses overlap.
+    fn each<const BACK: bool>(
         &mut self,
         leaf: &'a Leaf,
         chunk: Range<usize>,
-        order: impl Iterator<Item = usize>,
         each: &mut impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> ControlFlow<Stop<'a>> {
         let mut found = [const { Ok(None) }; LOOK_AHEAD_MAX];
         for index in chunk.clone() {
             found[index - chunk.start] = self.look(leaf, index);
         }
-        for index in order {
+        let mut rest = chunk.clone();
+        while let Some(index) = if BACK { rest.next_back() } else { rest.next() } {
             let key = leaf.key(index);
             if self.left.records == 0 || self.left.bytes == 0 {
                 return ControlFlow::Break(Stop::Before(key, None));
