@@ -63,7 +63,8 @@ impl DataDir {
             let path = path.to_owned();
             move |error: io::Error| DirRefused::System { what, path, error }
         };
-        let fresh = !member.exists();
+        let to_flush = directories_to_flush(path).map_err(system("find", path))?;
+        let is_fresh = !member.exists();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -79,16 +80,13 @@ impl DataDir {
                 .map_err(io::Error::from)
                 .map_err(system("lock", &member))?,
         }
-        if fresh {
-            // The names of new directories must outlive a power cut as the files in them do.
-            for ancestor in path
-                .ancestors()
-                .take(2)
-                .filter(|ancestor| !ancestor.as_os_str().is_empty())
-            {
-                open_followed(ancestor)
-                    .and_then(|fd| Ok(rustix::fs::fsync(fd)?))
-                    .map_err(system("flush", ancestor))?;
+        // The names of new directories must outlive a power cut as the files in them do.
+        for directory in to_flush {
+            let flushed = open_followed(&directory).and_then(|fd| Ok(rustix::fs::fsync(fd)?));
+            // An earlier start may have been killed before it came here; but what lies above a
+            // directory that was there is not always ours to open.
+            if is_fresh {
+                flushed.map_err(system("flush", &directory))?;
             }
         }
         let mut notices = Vec::new();
@@ -189,6 +187,22 @@ impl Shared {
     }
 }
 
+/// The directories in which a name may be new once `path/member` is made: `path`, the one that holds it,
+/// and all above whose entry on the way there is missing.
+fn directories_to_flush(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let whole = std::path::absolute(path)?;
+    let mut directories = Vec::new();
+    let mut below: Option<&Path> = None;
+    for directory in whole.ancestors() {
+        if directories.len() >= 2 && below.is_none_or(Path::exists) {
+            break;
+        }
+        directories.push(directory.to_owned());
+        below = Some(directory);
+    }
+    Ok(directories)
+}
+
 fn open_followed(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(
         path,
@@ -238,3 +252,28 @@ fn probe(dir: &OwnedFd, notices: &mut Vec<String>) -> (bool, bool) {
 
 const NO_DIRECT: &str = "the filesystem of the data directory refuses O_DIRECT: the log goes through the page cache, and \
                          recovery reads may come from memory";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [R12] Every directory that gets a new name on the way to the data is flushed, the current one for
+    /// a relative path too: etcd's default is one.
+    #[test]
+    fn all_directories_with_new_names_are_flushed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (here, above) = (temp.path(), temp.path().parent().unwrap());
+        assert_eq!(directories_to_flush(here).unwrap(), [here, above]);
+        let deep = here.join("a/b/c");
+        let expected = [
+            deep.clone(),
+            here.join("a/b"),
+            here.join("a"),
+            here.to_owned(),
+        ];
+        assert_eq!(directories_to_flush(&deep).unwrap(), expected);
+        let current = std::env::current_dir().unwrap();
+        let relative = directories_to_flush(Path::new("default.etcd")).unwrap();
+        assert_eq!(relative, [current.join("default.etcd"), current]);
+    }
+}
