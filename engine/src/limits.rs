@@ -26,6 +26,9 @@ pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of a checkpoint's description: a thousand members with long URLs.
 pub const CHECKPOINT_META_BYTES_MAX: usize = 4 << 20;
 
+/// Room for answers that is kept for the next ones: a run of Puts with previous values of a kilobyte each.
+pub const REPLY_BYTES_KEPT_MAX: usize = 2 << 20;
+
 /// Alarms that no member of the cluster raised for itself: anybody may raise them for any id, each stands in every checkpoint's
 /// description, and every change copies the list.
 pub const ALARMS_MAX: usize = 1024;

@@ -5,6 +5,7 @@ use core::ops::ControlFlow;
 use basalt_pb::hot::{self, DeleteRangeRequest, PutRequest};
 
 use super::quota::put_cost;
+use super::reply::empty;
 use super::{Applied, Counts, Machine, Outcome, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Resume, SliceBound, View, Want, Write};
 use crate::query::write_record;
@@ -64,12 +65,12 @@ impl Machine {
     ) -> Result<Applied, NeedRead> {
         // The header says the revision after the deletes, so they are written behind a gap first.
         let mut body = core::mem::take(&mut self.txn.body);
-        body.clear();
         let mut write = self.store.write();
         let deleted = delete_range(&mut write, request, &mut body);
         let revision = write.finish();
         let outcome =
             deleted.map(|_| self.answer(revision, term, out, |out| out.extend_from_slice(&body)));
+        empty(&mut body);
         self.txn.body = body;
         self.counts.deletes += u64::from(outcome.is_ok());
         Ok(Applied::Done(outcome?))

@@ -1,5 +1,6 @@
 //! What a command answers, in a form that costs nothing to keep.
 
+use crate::limits::REPLY_BYTES_KEPT_MAX;
 use crate::types::{ReplyTo, Term};
 
 /// The answer to one command.
@@ -64,10 +65,10 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Forgets all answers and keeps the room.
+    /// Forgets all answers and keeps the room, unless it was an unusual one: an answer has no bound.
     pub fn clear(&mut self) {
         self.items.clear();
-        self.bytes.clear();
+        empty(&mut self.bytes);
     }
 
     /// The bytes of an [`Outcome::Encoded`] of these replies.
@@ -83,5 +84,29 @@ impl Replies {
             assert!(end <= self.bytes.len());
         }
         self.items.push((to, outcome));
+    }
+}
+
+/// Empties a buffer for the next answer.
+pub(super) fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(REPLY_BYTES_KEPT_MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One deletion of everything with its previous values must not cost its memory for ever.
+    #[test]
+    fn the_room_of_a_huge_answer_is_given_back() {
+        let mut replies = Replies::default();
+        replies.bytes.resize(10 * REPLY_BYTES_KEPT_MAX, 0);
+        replies.clear();
+        assert!(replies.bytes.capacity() <= REPLY_BYTES_KEPT_MAX);
+        replies.bytes.resize(REPLY_BYTES_KEPT_MAX / 2, 0);
+        let kept = replies.bytes.capacity();
+        replies.clear();
+        assert_eq!(replies.bytes.capacity(), kept);
     }
 }

@@ -8,6 +8,7 @@ use basalt_pb::hot::{
 
 use super::kv::{delete_range, is_plain, put_with_previous};
 use super::quota::txn_cost;
+use super::reply::empty;
 use super::{Applied, Counts, Machine, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Want, Write};
 use crate::query::{Progress, RangeQuery, holds};
@@ -33,6 +34,7 @@ impl Machine {
     ) -> Result<Applied, NeedRead> {
         let mut scratch = core::mem::take(&mut self.txn);
         let applied = self.txn_with(request, term, &mut scratch, out);
+        empty(&mut scratch.body);
         self.txn = scratch;
         applied
     }
@@ -45,7 +47,6 @@ impl Machine {
         out: &mut Vec<u8>,
     ) -> Result<Applied, NeedRead> {
         scratch.path.clear();
-        scratch.body.clear();
         choose(&self.store.view(), request, &mut scratch.path)?;
         if let Err(refused) = self.check(request, &mut scratch.path.iter())? {
             return Ok(refused.into());
