@@ -62,8 +62,12 @@ impl Placement {
 /// All figures of one run against one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// Operations of the measured time.
+    /// Operations that became due in the measured time and were answered right, if only later; latencies are theirs.
     pub operations: u64,
+    /// Right answers that came in the measured time, whenever they were due: what rate and cost belong to. A server that falls behind
+    /// an open loop has less of them than operations.
+    #[serde(default)]
+    pub answered: u64,
     /// What the operations hold in all: puts or compares of a txn counted one by one. Equal to `operations` for single ones.
     pub inner_operations: u64,
     pub seconds: f64,

@@ -28,10 +28,11 @@ impl Found {
             began,
             elapsed,
             cost,
+            answered,
             ..
         } = self.outcome;
         let operations = self.recorder.done();
-        let each = |sum: u64| sum as f64 / operations.max(1) as f64;
+        let each = |sum: u64| sum as f64 / answered.max(1) as f64;
         let seconds = elapsed.as_secs_f64();
         let parts = self.recorder.parts(seconds);
         let (latency, by_second, histograms) = self.recorder.finish(elapsed.as_nanos() as u64);
@@ -39,9 +40,10 @@ impl Found {
         let (now, most) = self.memory.unwrap_or_default();
         let figures = Figures {
             operations,
+            answered,
             inner_operations: operations * self.inner,
             seconds,
-            per_second: operations as f64 / seconds,
+            per_second: answered as f64 / seconds,
             latency,
             parts,
             per_operation: PerOperation {

@@ -374,7 +374,7 @@ impl Run<'_> {
         }
         let mut text = verdict::failures(&self.failures, warnings);
         if self.interrupt.exit_code().is_some() {
-            text.push_str("Interrupted: not all of the plan was measured.\n");
+            text.push_str("\nInterrupted: not all of the plan was measured.\n");
         }
         print!("{text}");
         let summary = summary::text(plan, &self.slices);

@@ -57,7 +57,7 @@ pub(crate) fn disqualification(figures: &Figures, load: &Load, proof: Proof) -> 
     }
     let verified = &figures.verified;
     let writes = verified.acknowledged_changes as f64 / verified.answered_right.max(1) as f64
-        * figures.operations as f64;
+        * figures.answered as f64;
     let in_flight_max = match load.rate {
         None => f64::from(load.conns) * f64::from(load.streams),
         Some(rate) => 2.0 * rate * figures.latency.max_us / 1e6 + 10.0,
@@ -88,6 +88,15 @@ pub(crate) fn warnings(figures: &Figures, load: &Load) -> Vec<String> {
     }
     if load.rate.is_none() && !load.overload && figures.client_busy > CLIENT_BUSY_MAX {
         warnings.push("the generator was the limit: the rate is a floor".to_owned());
+    }
+    if !load.overload
+        && load.capacity_p99_ms.is_none()
+        && figures.answered * 10 < figures.operations * 9
+    {
+        warnings.push(format!(
+            "the server fell behind: {} of {} operations were answered in time",
+            figures.answered, figures.operations
+        ));
     }
     let failures: u64 = figures.verified.failures.values().sum();
     if !load.overload && (failures > 0 || figures.verified.over_limit > 0) {

@@ -137,6 +137,7 @@ fn figures(
         * (f64::from(cell.shape.keys) / 1e5).max(0.3).powf(0.9);
     Figures {
         operations,
+        answered: operations,
         inner_operations: operations * inner,
         seconds,
         per_second,
