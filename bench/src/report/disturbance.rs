@@ -20,9 +20,18 @@ pub(super) struct Disturbances {
 }
 
 impl Disturbances {
-    /// Each kind with the sentence that introduces its list; kinds that did not happen too, with an empty one.
-    pub(super) fn groups(&self) -> [(&'static str, &[String]); 5] {
-        [
+    /// `242 slices, 6 of them discarded.`
+    pub(super) fn count(&self) -> String {
+        format!(
+            "{} slices, {} of them discarded.",
+            self.slices,
+            self.discarded.len()
+        )
+    }
+
+    /// Each kind that happened, with the sentence that introduces its list.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        let all: [(&str, &[String]); 5] = [
             ("discarded and not counted in any figure", &self.discarded),
             (
                 "disturbed, but counted because the repeats were used up",
@@ -34,7 +43,8 @@ impl Disturbances {
             ),
             ("with failed operations", &self.failures),
             ("odd, but counted", &self.odd),
-        ]
+        ];
+        all.into_iter().filter(|(_, slices)| !slices.is_empty())
     }
 }
 

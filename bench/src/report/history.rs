@@ -66,20 +66,14 @@ fn one(html: &mut Html, target: &Target, points: &[(&Read<'_>, &Outcome<'_>)]) -
         ],
     )
     .raw(
-        "<table><thead><tr><th scope=\"col\">results</th><th scope=\"col\">basalt</th><th scope=\"col\">best other</th>\
-         <th scope=\"col\">times better</th></tr></thead><tbody>",
+        "<table><thead><tr><th scope=\"col\">results</th><th scope=\"col\">times better</th><th scope=\"col\">basalt</th>\
+         <th scope=\"col\">best other</th></tr></thead><tbody>",
     );
     for (read, outcome) in points {
         let (rival, theirs) = outcome.rival.unwrap_or(("", f64::NAN));
         html.raw("<tr><th scope=\"row\">")
             .link(&[&read.folder.name, ""], &read.folder.name)
-            .raw("</th>")
-            .element("td", &unit.text(outcome.own))
-            .raw("<td>")
-            .text(&unit.text(theirs))
-            .raw("<small>")
-            .text(rival)
-            .raw("</small></td><td><b>")
+            .raw("</th><td><b>")
             .text(&format!("{}×", digits(outcome.reached.median)))
             .raw("</b><small>")
             .text(&format!(
@@ -87,6 +81,12 @@ fn one(html: &mut Html, target: &Target, points: &[(&Read<'_>, &Outcome<'_>)]) -
                 digits(outcome.reached.low),
                 digits(outcome.reached.high)
             ))
+            .raw("</small></td>")
+            .element("td", &unit.text(outcome.own))
+            .raw("<td>")
+            .text(&unit.text(theirs))
+            .raw("<small>")
+            .text(rival)
             .raw("</small></td></tr>\n");
     }
     html.raw("</tbody></table></div></div>\n");

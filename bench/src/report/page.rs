@@ -269,12 +269,8 @@ fn doubts(html: &mut Html, shown: &[Shown<'_, '_>], read: &[Read<'_>]) {
         html.raw("<h3>")
             .link(&[&read.folder.name, ""], &read.folder.name)
             .raw("</h3>");
-        html.element("p", &format!("{} slices.", found.slices));
+        html.element("p", &found.count());
         for (title, slices) in found.groups() {
-            if slices.is_empty() {
-                html.element("p", &format!("None {title}."));
-                continue;
-            }
             html.raw("<details><summary>")
                 .text(&format!("{} {title}", slices.len()))
                 .raw("</summary><ul>");
@@ -338,7 +334,7 @@ fn facts(html: &mut Html, name: &str, value: &Value) {
 fn all_folders(html: &mut Html, read: &[Read<'_>]) {
     html.raw("<section id=\"folders\"><h2>All results</h2><div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"All results\"><table>\
               <thead><tr><th scope=\"col\">folder</th><th scope=\"col\">commit</th><th scope=\"col\">slices</th><th scope=\"col\">discarded</th>\
-              <th scope=\"col\">what for</th></tr></thead><tbody>");
+              <th scope=\"col\" class=\"prose\">what for</th></tr></thead><tbody>");
     for Read { folder, .. } in read {
         let file = if folder.has_summary { "summary.md" } else { "" };
         let discarded = folder.slices.iter().filter(|s| s.discarded.is_some());

@@ -212,9 +212,9 @@ pub(super) fn growth(measured: &[&Measured<'_>]) -> Result<Vec<Picture>> {
         if cells.len() < 2 {
             continue;
         }
-        for (id, what) in GROWING {
+        for (id, word, what) in GROWING {
             let figure = quantity(id).context("the list of quantities lacks one that grows")?;
-            pictures.push(grown(&cells, placement, figure, what)?);
+            pictures.push(grown(&cells, placement, figure, [word, what])?);
         }
     }
     Ok(pictures)
@@ -224,7 +224,7 @@ fn grown(
     cells: &[&Measured<'_>],
     placement: &str,
     figure: &Quantity,
-    what: &'static str,
+    [word, what]: [&'static str; 2],
 ) -> Result<Picture> {
     let first = cells[0];
     let mut series = Vec::new();
@@ -255,7 +255,7 @@ fn grown(
         .map_or(&*first.cell.name, |(family, _)| family);
     Lines {
         name: file_name(&[name, placement, "growth", figure.id]),
-        title: format!("{name} {placement}: {} by keys", figure.id),
+        title: format!("{name} {placement}: {word} by keys"),
         legend: legend(first),
         x: Axis {
             label: "keys, logarithmic",
@@ -380,6 +380,10 @@ fn logarithmic(label: &'static str, unit: Unit, least: f64, most: f64) -> Axis {
 
 /// As the unit writes it, without the zeros of a round number.
 fn tick_text(unit: Unit, tick: f64) -> String {
+    if unit == Unit::Bytes {
+        // The unit stands beside the axis.
+        return format!("{}", tick / 1_048_576.0);
+    }
     let text = unit.text(tick);
     let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
     let number = if number.contains('.') {
@@ -427,11 +431,11 @@ fn file_name(parts: &[&str]) -> String {
         .collect()
 }
 
-/// What is drawn over the number of keys.
-const GROWING: [(&str, &str); 3] = [
-    ("cpu", "server CPU per operation"),
-    ("p99", "latency p99"),
-    ("resident", "resident memory"),
+/// What is drawn over the number of keys: id, word of the title, label of the axis.
+const GROWING: [(&str, &str, &str); 3] = [
+    ("cpu", "CPU", "server CPU per operation"),
+    ("p99", "p99", "latency p99"),
+    ("resident", "memory", "resident memory at the end, MiB"),
 ];
 
 /// Where the latency axis ends: the 99.999th percentile.

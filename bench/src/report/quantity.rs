@@ -49,6 +49,7 @@ impl Unit {
             Self::Bytes if value >= 10_240.0 => format!("{} KiB", digits(value / 1024.0)),
             Self::Bytes => format!("{} B", digits(value)),
             Self::PerSecond => format!("{}/s", digits(value)),
+            Self::Count if value.fract() == 0.0 && value.abs() < 1000.0 => format!("{value:.0}"),
             Self::Count => digits(value),
             Self::Share => format!("{} %", digits(value * 100.0)),
         }
@@ -221,7 +222,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     },
     Quantity {
         id: "pauses",
-        label: "pauses (tenths of a second with a latency above 10 medians)",
+        label: "pauses (tenths of a second with 10 times the p50)",
         unit: Unit::Count,
         better: Some(Better::Lower),
         of: |f| Some(f.latency.pauses as f64),
@@ -263,7 +264,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     },
     Quantity {
         id: "capacity",
-        label: "capacity (highest rate within the demanded p99)",
+        label: "capacity within the demanded p99",
         unit: Unit::PerSecond,
         better: Some(Better::Higher),
         of: |f| Some(f.capacity.as_ref()?.per_second),
@@ -277,7 +278,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     },
     Quantity {
         id: "goodput-share",
-        label: "goodput in overload, share of capacity",
+        label: "goodput share of capacity",
         unit: Unit::Share,
         better: Some(Better::Higher),
         of: |f| {
@@ -287,7 +288,7 @@ pub(super) const QUANTITIES: &[Quantity] = &[
     },
     Quantity {
         id: "recovery",
-        label: "recovery after the overload",
+        label: "recovery afterwards",
         unit: Unit::Seconds,
         better: Some(Better::Lower),
         of: |f| f.overload.as_ref()?.recovery_seconds,
@@ -327,6 +328,8 @@ mod tests {
             (Unit::PerSecond, 9999.6, "10\u{202f}000/s"),
             (Unit::Share, 0.95, "95.0 %"),
             (Unit::Count, 0.0, "0"),
+            (Unit::Count, 3.0, "3"),
+            (Unit::Count, 2.5, "2.50"),
             (Unit::Count, 0.0123, "0.0123"),
             (Unit::Count, f64::NAN, "—"),
         ] {

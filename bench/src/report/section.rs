@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::html::Html;
-use super::measured::{Measured, describe};
+use super::measured::{Advantage, Measured, Side, describe};
 use super::page::Shown;
 use super::pictures;
 use super::quantity::{QUANTITIES, Quantity, digits, values};
-use super::summary::{spread_text, times};
 use super::target::{Outcome, Verdict, outcomes};
+use crate::plan::Kind;
 use crate::statistics::median;
 
 /// Writes it.
@@ -129,7 +129,7 @@ fn table(html: &mut Html, workload: &str, measured: &[&Measured<'_>]) {
     }
     html.raw("</tr><tr>");
     for _ in &columns {
-        html.raw("<th scope=\"col\">basalt</th><th scope=\"col\">best other</th><th scope=\"col\">times better</th>");
+        html.raw("<th scope=\"col\">times better</th><th scope=\"col\">basalt</th><th scope=\"col\">best other</th>");
     }
     html.raw("</tr></thead><tbody>\n");
     for measured in measured {
@@ -147,39 +147,45 @@ fn table(html: &mut Html, workload: &str, measured: &[&Measured<'_>]) {
 }
 
 fn triple(html: &mut Html, measured: &Measured<'_>, quantity: &Quantity) {
-    let own = values(quantity, &measured.subject().slices);
-    html.element("td", &quantity.unit.text(median(&own)));
+    let of = |side: &Side<'_>| quantity.unit.text(median(&values(quantity, &side.slices)));
     let Some(advantage) = measured.advantage_over_best(quantity) else {
-        html.raw("<td>—</td><td>—</td>");
+        html.raw("<td>—</td>")
+            .element("td", &of(measured.subject()))
+            .raw("<td>—</td>");
         return;
     };
+    times_cell(html, Some(&advantage));
     let side = measured
         .rivals()
         .find(|side| side.server == advantage.rival);
-    let theirs = side.map_or(f64::NAN, |side| median(&values(quantity, &side.slices)));
-    html.raw("<td>")
-        .text(&quantity.unit.text(theirs))
+    html.element("td", &of(measured.subject()))
+        .raw("<td>")
+        .text(&side.map_or_else(String::new, of))
         .raw("<small>")
         .text(advantage.rival)
         .raw("</small></td>");
-    let class = match advantage.times.is_claim() {
-        true if advantage.times.median > 1.0 => "yes",
+}
+
+/// How many times better, green or red only where that is a claim.
+fn times_cell(html: &mut Html, advantage: Option<&Advantage<'_>>) {
+    let Some(Advantage { times, .. }) = advantage else {
+        html.raw("<td>—</td>");
+        return;
+    };
+    let class = match times.is_claim() {
+        true if times.median > 1.0 => "yes",
         true => "no",
         false => "open",
     };
     html.raw("<td>")
         .open("b", &[("class", class)])
-        .text(&format!("{}×", digits(advantage.times.median)))
+        .text(&format!("{}×", digits(times.median)))
         .close("b")
         .raw("<small>");
-    if advantage.times.slices < 2 {
+    if times.slices < 2 {
         html.raw("one slice");
     } else {
-        html.text(&format!(
-            "{} to {}",
-            digits(advantage.times.low),
-            digits(advantage.times.high)
-        ));
+        html.text(&format!("{} to {}", digits(times.low), digits(times.high)));
     }
     html.raw("</small></td>");
 }
@@ -192,14 +198,15 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
         .any(|measured| measured.subject().spread(quantity).is_some());
     is_there
         && match quantity.id {
-            "cpu" | "p99" | "cpu-inner" | "capacity" | "goodput" | "goodput-share" | "recovery" => {
-                true
-            }
+            "cpu" | "cpu-inner" | "p99" => true,
+            "reads" | "reads-p99" | "writes" | "writes-p99" => true,
+            "capacity" | "goodput" | "goodput-share" | "recovery" => true,
             "p50" => measured.iter().all(|m| m.cell.load.conns == 1),
             "p999" => any(|m| m.cell.load.rate.is_some()),
             "rate" => any(|m| {
                 let load = &m.cell.load;
-                load.rate.is_none() && load.capacity_p99_ms.is_none() && !load.overload
+                let is_closed = load.rate.is_none() && load.capacity_p99_ms.is_none();
+                is_closed && !load.overload && m.cell.shape.workload != Kind::Mixed
             }),
             _ => false,
         }
@@ -232,24 +239,24 @@ fn all_figures(html: &mut Html, measured: &Measured<'_>) {
     html.open(
         "div",
         &[
-            ("class", "box"),
+            ("class", "box full"),
             ("tabindex", "0"),
             ("role", "region"),
             ("aria-label", &format!("All figures of {}", measured.name())),
         ],
     )
-    .raw("<table><thead><tr><th scope=\"col\">median (least to most)</th>");
+    .raw("<table><thead><tr><th scope=\"col\">median<small>least to most</small></th>");
+    for rival in measured.rivals() {
+        html.raw("<th scope=\"col\">times better<small>than ")
+            .text(rival.server)
+            .raw("</small></th>");
+    }
     for side in &measured.sides {
         html.raw("<th scope=\"col\">")
             .text(side.server)
             .raw("<small>")
             .text(&format!("slices: {}", side.slices.len()))
             .raw("</small></th>");
-    }
-    for rival in measured.rivals() {
-        html.raw("<th scope=\"col\">times better than ")
-            .text(rival.server)
-            .raw("</th>");
     }
     html.raw("</tr></thead><tbody>\n");
     for quantity in QUANTITIES {
@@ -263,13 +270,23 @@ fn all_figures(html: &mut Html, measured: &Measured<'_>) {
         html.raw("<tr><th scope=\"row\">")
             .text(quantity.label)
             .raw("</th>");
-        for side in &measured.sides {
-            html.element("td", &spread_text(quantity.unit, side.spread(quantity)));
-        }
         for rival in measured.rivals() {
-            let advantage = measured.advantage(quantity, rival);
-            let text = advantage.map_or_else(|| "—".to_owned(), |a| times(&a.times));
-            html.element("td", &text);
+            times_cell(html, measured.advantage(quantity, rival).as_ref());
+        }
+        for side in &measured.sides {
+            let Some(spread) = side.spread(quantity) else {
+                html.raw("<td>—</td>");
+                continue;
+            };
+            let [median, least, most] =
+                [spread.median, spread.least, spread.most].map(|value| quantity.unit.text(value));
+            html.raw("<td>").text(&median);
+            if least != most {
+                html.raw("<small>")
+                    .text(&format!("{least} to {most}"))
+                    .raw("</small>");
+            }
+            html.raw("</td>");
         }
         html.raw("</tr>\n");
     }

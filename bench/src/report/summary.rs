@@ -91,12 +91,8 @@ fn targets(out: &mut String, measured: &[Measured<'_>]) {
 
 fn doubts(out: &mut String, measured: &[Measured<'_>], slices: &[Slice]) {
     let found = disturbances(measured, slices);
-    let _ = writeln!(out, "## What to doubt\n\n{} slices.\n", found.slices);
+    let _ = writeln!(out, "## What to doubt\n\n{}\n", found.count());
     for (title, slices) in found.groups() {
-        if slices.is_empty() {
-            let _ = writeln!(out, "- None {title}.");
-            continue;
-        }
         let _ = writeln!(out, "- {} {title}:", slices.len());
         for slice in slices {
             let _ = writeln!(out, "  - {}", plain(slice));
@@ -166,7 +162,7 @@ fn cell(out: &mut String, plan: &Plan, measured: &Measured<'_>) {
 }
 
 /// `12.3× (11.8 to 12.9)`, and what an interval that holds 1 says: nothing.
-pub(super) fn times(ratio: &Ratio) -> String {
+fn times(ratio: &Ratio) -> String {
     let interval = if ratio.slices < 2 {
         "one slice".to_owned()
     } else {
@@ -177,7 +173,7 @@ pub(super) fn times(ratio: &Ratio) -> String {
 }
 
 /// `8.49 µs (8.10 µs to 8.90 µs)`; only the median when all are equal.
-pub(super) fn spread_text(unit: Unit, spread: Option<Spread>) -> String {
+fn spread_text(unit: Unit, spread: Option<Spread>) -> String {
     let Some(Spread {
         median,
         least,

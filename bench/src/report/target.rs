@@ -27,7 +27,7 @@ pub(super) struct Target {
 enum Aim {
     /// So many times better than the better of default and tuned etcd.
     TimesBetter,
-    /// The figure itself of the subject alone.
+    /// The figure itself, a share, of the subject alone.
     Itself,
 }
 
@@ -78,7 +78,7 @@ impl Target {
     pub(super) fn bound_text(&self, bound: f64) -> String {
         match self.aim {
             Aim::TimesBetter => format!("{}×", trimmed(bound)),
-            Aim::Itself => self.quantity().unit.text(bound),
+            Aim::Itself => format!("{} %", trimmed((bound * 1000.0).round() / 10.0)),
         }
     }
 

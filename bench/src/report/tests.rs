@@ -181,7 +181,7 @@ fn the_summary_has_every_cell_and_no_markup_of_others() {
         assert!(text.contains(&format!("## {}, pinned", cell.name)));
     }
     assert!(text.contains("goodput at twice the capacity"));
-    assert!(text.contains("capacity (highest rate within the demanded p99)"));
+    assert!(text.contains("capacity within the demanded p99"));
     assert!(text.contains("\\<script"));
     assert!(!text.replace("\\<", "").contains('<'));
     for line in text.lines().filter(|line| line.starts_with('|')) {
@@ -228,7 +228,7 @@ fn an_empty_run_is_reported_without_figures() {
     let page = page_of(guard.path());
     is_well_formed(&page);
     assert!(page.contains("None of the headline workloads has been measured yet."));
-    assert!(summary::text(&plan, &[]).contains("0 slices."));
+    assert!(summary::text(&plan, &[]).contains("0 slices, 0 of them discarded."));
 }
 
 #[test]
