@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use basalt_engine::replica::{Proposals, Replies};
 use basalt_net::grpc::{CallId, Calls, Method, Request, Service, Status};
@@ -46,10 +46,11 @@ impl Link {
         }
     }
 
-    /// Answers that find the ring full stay and go with the next; requests in flight bound them.
-    fn give_replies(&mut self) {
+    /// False if answers stay because the ring is full; requests in flight bound them. The network loop does not wake this one
+    /// when it has made room, so the caller must come again.
+    fn give_replies(&mut self) -> bool {
         if self.replies.items.is_empty() {
-            return;
+            return true;
         }
         let spare = self.rings.spare_replies.pop().unwrap_or_default();
         let replies = std::mem::replace(&mut self.replies, spare);
@@ -58,11 +59,13 @@ impl Link {
             self.replies = kept;
         }
         self.rings.net_loop.wake();
+        self.replies.items.is_empty()
     }
 }
 
 impl EngineLoop {
-    pub(super) fn give_replies(&mut self) {
+    /// Whether all answers are on their way.
+    fn give_replies(&mut self) -> bool {
         let replies = self.machine.replies();
         for (to, outcome) in replies.items.drain(..) {
             let own = &mut self.links[to.net_loop as usize].replies;
@@ -70,7 +73,9 @@ impl EngineLoop {
             own.items.push((to, outcome));
         }
         replies.clear();
-        self.links.iter_mut().for_each(Link::give_replies);
+        self.links
+            .iter_mut()
+            .fold(true, |all, link| link.give_replies() && all)
     }
 }
 
@@ -80,9 +85,13 @@ impl Service for EngineLoop {
             link.take_proposals(&mut self.machine);
         }
         let wake = self.machine.turn(now);
-        self.give_replies();
+        let is_all_given = self.give_replies();
         self.watchman.look(self.machine.replica());
-        wake
+        if is_all_given {
+            return wake;
+        }
+        let again = now + FULL_RING_RETRY;
+        Some(wake.map_or(again, |wake| wake.min(again)))
     }
 
     fn on_ready(&mut self, _token: usize) {
@@ -99,4 +108,60 @@ impl Service for EngineLoop {
     fn on_cancel(&mut self, _call: CallId) {}
     fn on_writable(&mut self, _calls: &mut impl Calls, _call: CallId) {}
     fn on_http(&mut self, _calls: &mut impl Calls, _call: CallId, _request: h1::Request<'_>) {}
+}
+
+/// How soon a full ring of answers is tried again: its loop has been busy for eight turns of this one.
+const FULL_RING_RETRY: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use basalt_engine::replica::Outcome;
+    use basalt_engine::types::{ReplyTo, Term};
+    use basalt_net::grpc::ServerConfig;
+    use basalt_net::reactor::{Config, Reactor};
+
+    use super::*;
+
+    fn reactor() -> Reactor {
+        let config = Config {
+            grpc: ServerConfig::default(),
+            h1_body_bytes_max: 0,
+            connections_max: 1,
+            spin: None,
+        };
+        Reactor::new(config, Vec::new()).expect("a loop")
+    }
+
+    /// The last answers to a busy network loop would otherwise wait for the next request of anybody.
+    #[test]
+    fn answers_that_find_the_ring_full_are_told_of_and_follow_in_order() {
+        let (engine, net_loop) = (reactor(), reactor());
+        let rings = Rings::new(engine.handle(), net_loop.handle());
+        let mut link = Link::new(Arc::clone(&rings));
+        let mut revision = 0;
+        let mut answer = |link: &mut Link| {
+            revision += 1;
+            let outcome = Outcome::Put {
+                revision,
+                term: Term(1),
+            };
+            link.replies.items.push((ReplyTo::default(), outcome));
+            link.give_replies()
+        };
+        while !rings.replies.is_full() {
+            assert!(answer(&mut link));
+        }
+        assert!(!answer(&mut link));
+        assert!(!answer(&mut link));
+        let mut seen = Vec::new();
+        while let Some(batch) = rings.replies.pop() {
+            seen.extend(batch.items.iter().map(|(_, outcome)| *outcome));
+            assert!(link.give_replies());
+        }
+        let revisions = seen.iter().map(|outcome| match outcome {
+            Outcome::Put { revision, .. } => *revision,
+            other => panic!("{other:?}"),
+        });
+        assert!(revisions.eq(1..=revision));
+    }
 }

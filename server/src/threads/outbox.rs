@@ -29,15 +29,16 @@ impl Outbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((to, answer));
-        // Release pairs with the swap in `drain_into`.
-        self.has_answers.store(true, Ordering::Release);
+        // SeqCst, here and in `drain_into`: the loop says that it sleeps and then looks, this sets and then asks whether it
+        // sleeps. One of the two must see the other.
+        self.has_answers.store(true, Ordering::SeqCst);
         self.net_loop.wake();
     }
 
     /// Moves all answers to the end of `replies`.
     pub(super) fn drain_into(&self, replies: &mut Replies) {
-        if !self.has_answers.load(Ordering::Relaxed)
-            || !self.has_answers.swap(false, Ordering::Acquire)
+        if !self.has_answers.load(Ordering::SeqCst)
+            || !self.has_answers.swap(false, Ordering::SeqCst)
         {
             return;
         }
