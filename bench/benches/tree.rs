@@ -7,8 +7,9 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use basalt_engine::mvcc::{KeyRange, Reader, Resume, SliceBound, Store, StoreConfig, Want};
+use basalt_engine::mvcc::{KeyRange, Resume, SliceBound, Want};
 use basalt_engine::types::LeaseId;
+use basalt_gate::paths::store::{BATCH, VALUE, filled, key};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 use crate::cpu::{CpuTime, cpu_time};
@@ -18,35 +19,7 @@ use crate::cpu::{CpuTime, cpu_time};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [u64; 3] = [1_000, 100_000, 1_000_000];
-const VALUE: [u8; 256] = [b'v'; 256];
 const NONE: LeaseId = LeaseId(0);
-
-/// Puts of one batch: what a busy loop publishes at once.
-const BATCH: u64 = 100;
-
-fn key(number: u64) -> [u8; 16] {
-    let mut key = *b"/bench/000000000";
-    let mut rest = number;
-    for digit in key[7..].iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-    }
-    key
-}
-
-fn filled(keys: u64) -> (Store, Reader) {
-    let (mut store, reader) = Store::new(StoreConfig::default());
-    let mut order: Vec<u64> = (0..keys).collect();
-    fastrand::Rng::with_seed(keys).shuffle(&mut order);
-    for (done, number) in (0u64..).zip(order) {
-        store.write().put(&key(number), &VALUE, NONE);
-        if done % BATCH == 0 {
-            store.publish();
-        }
-    }
-    store.publish();
-    (store, reader)
-}
 
 fn put(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_put_batch");

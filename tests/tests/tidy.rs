@@ -12,7 +12,11 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("engine", &["basalt-pb"]),
     ("net", &["basalt-pb"]),
     ("server", &["basalt-engine", "basalt-net", "basalt-pb"]),
-    ("bench", &["basalt-engine", "basalt-net", "basalt-pb"]),
+    (
+        "bench",
+        &["basalt-engine", "basalt-gate", "basalt-net", "basalt-pb"],
+    ),
+    ("bench/gate", &["basalt-engine", "basalt-net", "basalt-pb"]),
 ];
 
 /// The rooms of `engine`; each uses lower ranks only.

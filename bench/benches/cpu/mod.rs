@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
+pub(crate) use basalt_gate::cpu_time;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use rustix::time::{ClockId, clock_gettime};
 
 /// In place of wall time.
 pub(crate) struct CpuTime;
-
-/// The thread's clock.
-pub(crate) fn cpu_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(now.tv_nsec.unsigned_abs())
-}
 
 impl Measurement for CpuTime {
     type Intermediate = Duration;
