@@ -3,8 +3,6 @@ use prost::Message;
 
 use super::*;
 use crate::command::field;
-use crate::limits::ALARMS_MAX;
-use crate::member::Member;
 use crate::mvcc::{Reader, StoreConfig};
 
 /// A machine that applies requests as the log would carry them.
@@ -472,36 +470,6 @@ fn alarms_are_raised_listed_and_lifted_as_in_etcd() {
     assert_eq!(ask(5, 0, 0), Err(Refused::UnknownAlarmAction));
 }
 
-/// A client that raises alarms for ever fills neither the memory nor the checkpoint's description,
-/// and does not keep the members' own alarms out.
-#[test]
-fn alarms_of_unknown_members_are_bounded() {
-    let mut rig = Rig::new();
-    rig.machine.members.set(Member {
-        id: MemberId(0xa),
-        ..Member::default()
-    });
-    let mut ask = |member_id, alarm| {
-        let request = pb::AlarmRequest {
-            action: 1,
-            member_id,
-            alarm,
-        };
-        let answer: Result<pb::AlarmResponse, Refused> = rig.ask(field::ALARM, &request);
-        answer.map(|answer| answer.alarms.len())
-    };
-    let mut refused = 0;
-    for n in 0..2 * ALARMS_MAX as u64 {
-        refused += u64::from(ask(1000 + n, 2) == Err(Refused::TooManyRequests));
-    }
-    assert_eq!(refused, ALARMS_MAX as u64);
-    assert_eq!(ask(0xa, 77), Err(Refused::TooManyRequests));
-    assert_eq!(ask(0xa, pb::AlarmType::Nospace as i32), Ok(1));
-    // Raised again, an alarm answers as ever.
-    assert_eq!(ask(1000, 2), Ok(1));
-    assert_eq!(rig.machine.alarms().iter().count(), ALARMS_MAX + 1);
-}
-
 fn raise(rig: &mut Rig, kind: i32) {
     let request = pb::AlarmRequest {
         action: 1,
@@ -706,3 +674,5 @@ fn applied_entries_are_seen_when_published() {
     rig.machine.store_mut().publish();
     assert_eq!(rig.reader.pin().view().revision(), 2);
 }
+
+mod alarms;
