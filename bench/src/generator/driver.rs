@@ -235,6 +235,8 @@ impl Driver {
         let streams = match &self.phase {
             Phase::Drain | Phase::Open(_) => return,
             Phase::Closed { streams } => *streams,
+            // With more connections than that, only the first ones load.
+            Phase::Load { .. } if place >= LOAD_CALLS_MAX => 0,
             Phase::Load { .. } => (LOAD_CALLS_MAX / self.connections.len()).max(1),
             Phase::ReadBack { .. } => READ_BACK_STREAMS,
             // Only one connection asks, one question at a time.

@@ -247,20 +247,20 @@ impl Run<'_> {
             let why = measured.disturbance.take().map(|found| found.reason);
             if measured.slice.discarded.is_some() {
                 failure = failure.or_else(|| measured.slice.discarded.clone().map(Error::msg));
-            } else if Some(place) == kept {
+            } else if Some(place) == kept && measured.slice.figures.answered > 0 {
                 measured.slice.disturbed = why;
             } else {
                 measured.slice.discarded = why;
             }
             self.write(stage, &measured)?;
-            if Some(place) == kept {
+            if measured.slice.discarded.is_none() {
                 result = Some(measured.slice);
             }
         }
         match (failure, result) {
             (Some(failure), _) => Err(failure.context(name.to_owned())),
             (None, Some(slice)) => Ok(slice),
-            (None, None) => anyhow::bail!("{name}: nothing was measured"),
+            (None, None) => anyhow::bail!("{name}: no answer came in the measured time"),
         }
     }
 

@@ -14,6 +14,12 @@ pub(crate) struct Disturbance {
 /// The worst disturbance of a slice; `None` when all were tolerable.
 pub(crate) fn disturbance(slice: &Slice) -> Option<Disturbance> {
     let percent = |share: f64| share * 100.0;
+    if slice.figures.answered == 0 {
+        return Some(Disturbance {
+            reason: "no answer came in the measured time".to_owned(),
+            weight: f64::INFINITY,
+        });
+    }
     let other = slice.busiest_other.as_deref().unwrap_or("a process");
     let (steal, busy) = (slice.figures.steal, slice.figures.others_busy);
     [
