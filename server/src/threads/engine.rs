@@ -73,9 +73,11 @@ impl EngineLoop {
             own.items.push((to, outcome));
         }
         replies.clear();
-        self.links
-            .iter_mut()
-            .fold(true, |all, link| link.give_replies() && all)
+        let mut is_all_given = true;
+        for link in &mut self.links {
+            is_all_given &= link.give_replies();
+        }
+        is_all_given
     }
 }
 
