@@ -1,4 +1,4 @@
-//! What the store costs per operation: put, get, scan and count at 1k, 100k and 1M keys.
+//! What the store costs per operation: put, get, scan and count at 1k to 1M keys, batches of 1 to 1,000 puts, pins.
 //! `cargo bench -p basalt-bench --bench tree`; one size only: append e.g. `100000`.
 
 mod cpu;
@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use basalt_engine::mvcc::{KeyRange, Resume, SliceBound, Want};
+use basalt_engine::mvcc::{KeyRange, Reader, Resume, SliceBound, Store, Want};
 use basalt_engine::types::LeaseId;
 use basalt_gate::paths::store::{BATCH, VALUE, filled, key};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,43 +18,96 @@ use crate::cpu::{CpuTime, cpu_time};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const SIZES: [u64; 3] = [1_000, 100_000, 1_000_000];
+const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const NONE: LeaseId = LeaseId(0);
+
+/// Puts of one batch where the batch is what varies: each node on their ways is copied once a batch.
+const BATCHES: [u64; 4] = [1, 10, 100, 1_000];
+
+/// Keys where the size is not what varies.
+const KEYS: u64 = 100_000;
+
+/// The store under test, and puts of random keys into it.
+struct Puts {
+    store: Store,
+    reader: Reader,
+    random: fastrand::Rng,
+    keys: u64,
+    /// Since the history was given back.
+    done: u64,
+}
+
+impl Puts {
+    fn new(keys: u64) -> Puts {
+        let (store, reader) = filled(keys);
+        Puts {
+            store,
+            reader,
+            random: fastrand::Rng::with_seed(1),
+            keys,
+            done: 0,
+        }
+    }
+
+    /// The CPU time of so many puts and of publishing them at once.
+    fn batch(&mut self, puts: u64) -> Duration {
+        let start = cpu_time();
+        for _ in 0..puts {
+            let key = key(self.random.u64(..self.keys));
+            self.store.write().put(&key, &VALUE, NONE);
+        }
+        self.store.publish();
+        let spent = cpu_time() - start;
+        self.done += puts;
+        // The history must not eat the machine; giving it back is not what is measured here.
+        if self.done >= 200_000 {
+            self.done = 0;
+            let newest = self.store.revision();
+            if self.store.compact(newest).is_ok() {
+                while self.store.poll_space(100_000).is_ok_and(|more| more) {}
+                self.store.publish();
+            }
+        }
+        spent
+    }
+}
 
 fn put(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("tree_put_batch");
     group.throughput(Throughput::Elements(BATCH));
     for keys in SIZES {
         let mut state = None;
-        let mut random = fastrand::Rng::with_seed(1);
-        let mut done = 0;
         group.bench_function(BenchmarkId::from_parameter(keys), |bencher| {
-            let (store, _reader) = state.get_or_insert_with(|| filled(keys));
-            bencher.iter_custom(|batches| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..batches {
-                    let start = cpu_time();
-                    for _ in 0..BATCH {
-                        store.write().put(&key(random.u64(..keys)), &VALUE, NONE);
-                    }
-                    store.publish();
-                    spent += cpu_time() - start;
-                    done += BATCH;
-                    // The history must not eat the machine; giving it back is not what is measured here.
-                    if done >= 200_000 {
-                        done = 0;
-                        let newest = store.revision();
-                        if store.compact(newest).is_ok() {
-                            while store.poll_space(100_000).is_ok_and(|more| more) {}
-                            store.publish();
-                        }
-                    }
-                }
-                spent
-            });
+            let puts = state.get_or_insert_with(|| Puts::new(keys));
+            bencher.iter_custom(|batches| (0..batches).map(|_| puts.batch(BATCH)).sum());
         });
     }
     group.finish();
+}
+
+/// What a larger batch saves: the copies of the nodes near the root, and the publishing.
+fn copy_on_write(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("tree_cow_batch");
+    let mut state = None;
+    for batch in BATCHES {
+        group.throughput(Throughput::Elements(batch));
+        group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
+            let puts = state.get_or_insert_with(|| Puts::new(KEYS));
+            bencher.iter_custom(|batches| (0..batches).map(|_| puts.batch(batch)).sum());
+        });
+    }
+    group.finish();
+}
+
+/// What every read pays before it reads.
+fn pin(criterion: &mut Criterion<CpuTime>) {
+    let puts = Puts::new(1);
+    criterion.bench_function("epoch_pin", |bencher| {
+        bencher.iter(|| {
+            let pin = puts.reader.pin();
+            black_box(pin.view().revision())
+        });
+    });
 }
 
 fn insert(criterion: &mut Criterion<CpuTime>) {
@@ -156,6 +209,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .without_plots();
-    targets = put, insert, get, scan, count
+    targets = put, copy_on_write, pin, insert, get, scan, count
 }
 criterion_main!(benches);
