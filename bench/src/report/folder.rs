@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::early;
+use super::measured::is_etcd;
 use crate::plan::Plan;
 use crate::record::Slice;
 
@@ -43,11 +44,11 @@ impl Folder {
         self.name.split('-').nth(3).unwrap_or_default()
     }
 
-    /// Whether its figures may stand as the newest ones: not those of a quick look or of one server beside itself.
+    /// Whether its figures may stand as the newest ones: basalt beside etcd, and more than a quick look.
     pub(super) fn is_of_record(&self) -> bool {
         !self.plan.name.ends_with("quick")
-            && !self.plan.name.starts_with("a-a")
             && self.slices.iter().any(|slice| slice.server == "basalt")
+            && self.slices.iter().any(|slice| is_etcd(&slice.server))
     }
 
     fn age(&self) -> (String, u64) {

@@ -1,6 +1,6 @@
 //! The targets of workloads.md section 5 for the workloads that are built, and whether a measurement holds them.
 
-use super::measured::Measured;
+use super::measured::{Measured, is_etcd};
 use super::quantity::{Quantity, digits, quantity, values};
 use crate::plan::{Cell, Kind};
 use crate::record::Placement;
@@ -144,7 +144,7 @@ fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outco
             let side = measured
                 .sides
                 .iter()
-                .find(|side| side.server == advantage.rival)?;
+                .find(|side| side.server == advantage.rival && is_etcd(side.server))?;
             (
                 Some((side.server, median(&values(figure, &side.slices)))),
                 advantage.times,

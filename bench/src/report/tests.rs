@@ -154,6 +154,24 @@ fn better_is_above_one_for_less_cpu_and_for_a_higher_rate() {
 }
 
 #[test]
+fn an_older_basalt_is_neither_the_etcd_of_a_target_nor_of_record() {
+    let (guard, _) = temporary();
+    let plan = fixture::small();
+    let mut slices = fixture::slices(&plan, 1.0);
+    slices.retain(|slice| slice.server != "etcd-default");
+    for slice in &mut slices {
+        if slice.server == "etcd-tuned" {
+            slice.server = "old".to_owned();
+        }
+    }
+    fixture::write(guard.path(), "2026-11-22-aaaaaaa-change", &plan, &slices);
+    let text = summary::text(&plan, &slices);
+    assert!(text.contains("times better than old"));
+    assert!(!text.contains("p50 of a lone put"));
+    assert!(page_of(guard.path()).contains("None of the headline workloads"));
+}
+
+#[test]
 fn a_discarded_slice_counts_nowhere_but_is_named() {
     let plan = fixture::small();
     let mut slices = fixture::slices(&plan, 1.0);
