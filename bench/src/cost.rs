@@ -11,7 +11,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
-use rustix::time::{ClockId, clock_gettime};
 
 use self::disk::Disks;
 use self::others::Table;
@@ -131,13 +130,12 @@ impl Meter {
             .map(process_clock)
             .transpose()?
             .unwrap_or_default();
-        let own = clock_gettime(ClockId::ProcessCPUTime);
         let (machine_ns, steal_ns) = machine_clock()?;
         Ok(Counters {
             server_ns,
             server_threads_ns,
             server_switches,
-            client_ns: own.tv_sec as u64 * SECOND_NS + own.tv_nsec as u64,
+            client_ns: process_clock(std::process::id())?,
             machine_ns,
             steal_ns,
             disk: self
