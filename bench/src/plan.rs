@@ -108,6 +108,9 @@ pub(crate) struct Method {
     pub servers: Vec<String>,
     pub placements: Vec<Placement>,
     pub rounds: u32,
+    /// Rounds of the unpinned placement, where it gets fewer; `rounds` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpinned_rounds: Option<u32>,
     /// Measured seconds of a slice.
     pub seconds: f64,
     /// Seconds before them.

@@ -120,17 +120,20 @@ struct Measured {
 
 impl Run<'_> {
     fn all(&mut self, plan: &Plan) -> Result<()> {
-        for cell in &plan.cells {
-            let method = plan.method(cell)?;
-            let mut digests = Digests::default();
-            for placement in &method.placements {
+        // Whoever ends the run early has every cell at the first placement.
+        for placement in [Placement::Pinned, Placement::Unpinned] {
+            for cell in &plan.cells {
+                let method = plan.method(cell)?;
+                if !method.placements.contains(&placement) {
+                    continue;
+                }
                 let stage = Stage {
                     cell,
                     method,
-                    placement: *placement,
+                    placement,
                 };
                 let settled = self.slices.len();
-                let ended = self.stage(stage, &mut digests);
+                let ended = self.stage(stage, &mut Digests::default());
                 if self.interrupt.exit_code().is_some() {
                     return Ok(());
                 }
@@ -139,7 +142,8 @@ impl Run<'_> {
                 }
                 let counted = &self.slices[settled..];
                 let done = counted.iter().filter(|slice| slice.discarded.is_none());
-                let left = cell.slices(method) - (done.count() as u32).min(cell.slices(method));
+                let all = cell.slices(method, placement);
+                let left = all - (done.count() as u32).min(all);
                 self.progress
                     .skip(left, f64::from(left) * cell.slice_seconds(method));
             }
@@ -162,7 +166,7 @@ impl Run<'_> {
             self.progress.spend(stage.cell.begin_seconds(stage.method));
         }
         let mut repeats = stage.method.repeats_max;
-        for round in 1..=stage.method.rounds {
+        for round in 1..=stage.method.rounds(stage.placement) {
             for name in Method::round(servers) {
                 let measured = self.settle_slice(stage, name, round, &up, &mut repeats)?;
                 let Some(digest) = measured.figures.verified.digest else {

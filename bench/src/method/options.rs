@@ -111,7 +111,10 @@ impl Options {
             if !self.placements.is_empty() {
                 method.placements.clone_from(&self.placements);
             }
-            method.rounds = self.rounds.unwrap_or(method.rounds);
+            if let Some(rounds) = self.rounds {
+                method.rounds = rounds;
+                method.unpinned_rounds = None;
+            }
             method.seconds = self.seconds.unwrap_or(method.seconds);
             method.warmup = self.warmup.unwrap_or(method.warmup);
             method.repeats_max = self.repeats.unwrap_or(method.repeats_max);

@@ -1,5 +1,7 @@
 //! The rules of a plan: what the types cannot say.
 
+use crate::record::Placement;
+
 use super::{Cell, Kind, Load, Method, Plan, Shape, is_file_name};
 
 impl Plan {
@@ -55,7 +57,11 @@ impl Method {
             placements.len() == self.placements.len(),
             "a placement is named twice",
         );
-        demand((1..=100).contains(&self.rounds), "rounds are 1 to 100");
+        demand(
+            (1..=100).contains(&self.rounds)
+                && (1..=100).contains(&self.rounds(Placement::Unpinned)),
+            "rounds are 1 to 100",
+        );
         demand(
             (0.1..=600.0).contains(&self.seconds),
             "seconds are 0.1 to 600",

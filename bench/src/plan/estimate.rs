@@ -1,6 +1,7 @@
 //! How long a plan takes, near enough to show the time that is left. The constants are of a two-core machine.
 
 use super::{Cell, Method, Plan};
+use crate::record::Placement;
 
 impl Plan {
     /// Seconds without and with the repeats that a restless machine makes.
@@ -13,11 +14,13 @@ impl Plan {
             let Some(method) = self.methods.get(&cell.method) else {
                 continue;
             };
-            let placements = method.placements.len() as f64;
             let slice = cell.slice_seconds(method);
-            let once = cell.begin_seconds(method) + slice * f64::from(cell.slices(method));
-            seconds.0 += placements * once;
-            seconds.1 += placements * (once + slice * f64::from(method.repeats_max));
+            for placement in &method.placements {
+                let slices = f64::from(cell.slices(method, *placement));
+                let once = cell.begin_seconds(method) + slice * slices;
+                seconds.0 += once;
+                seconds.1 += once + slice * f64::from(method.repeats_max);
+            }
         }
         seconds
     }
@@ -30,7 +33,7 @@ impl Plan {
             Some(format!(
                 "  {:24} {:3} x {:4.1} s  {}  {}  {}\n",
                 cell.name,
-                cell.slices(method) * placements.len() as u32,
+                cell.all_slices(method),
                 cell.slice_seconds(method),
                 cell.servers(method).join(","),
                 placements.join(","),
@@ -44,16 +47,31 @@ impl Plan {
     pub(crate) fn slices(&self) -> u32 {
         let of = |cell: &Cell| {
             let method = self.methods.get(&cell.method)?;
-            Some(cell.slices(method) * method.placements.len() as u32)
+            Some(cell.all_slices(method))
         };
         self.cells.iter().filter_map(of).sum()
     }
 }
 
+impl Method {
+    /// Rounds of one cell at this placement.
+    pub(crate) fn rounds(&self, placement: Placement) -> u32 {
+        match placement {
+            Placement::Pinned => self.rounds,
+            Placement::Unpinned => self.unpinned_rounds.unwrap_or(self.rounds),
+        }
+    }
+}
+
 impl Cell {
     /// Slices of one placement, without repeats.
-    pub(crate) fn slices(&self, method: &Method) -> u32 {
-        method.rounds * 2 * self.servers(method).len() as u32
+    pub(crate) fn slices(&self, method: &Method, placement: Placement) -> u32 {
+        method.rounds(placement) * 2 * self.servers(method).len() as u32
+    }
+
+    fn all_slices(&self, method: &Method) -> u32 {
+        let of = |placement: &Placement| self.slices(method, *placement);
+        method.placements.iter().map(of).sum()
     }
 
     /// Seconds of one slice from starting its server to removing it.

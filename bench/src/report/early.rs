@@ -49,6 +49,7 @@ pub(super) fn plan(value: &Value) -> Result<Plan> {
         servers: vec!["basalt".to_owned(), ETCD.to_owned()],
         placements: vec![placement],
         rounds: comparison["rounds"].as_u64().unwrap_or(1) as u32,
+        unpinned_rounds: None,
         seconds: value["load"]["duration"].as_f64().unwrap_or_default(),
         warmup: value["load"]["warmup"].as_f64().unwrap_or_default(),
         repeats_max: 0,

@@ -53,7 +53,7 @@ pub(super) fn slices(plan: &Plan, skill: f64) -> Vec<Slice> {
             ..level
         };
         for placement in &method.placements {
-            for round in 1..=method.rounds {
+            for round in 1..=method.rounds(*placement) {
                 for server in Method::round(cell.servers(method)) {
                     let place = all.len() as u32 + 1;
                     let figures = figures(cell, server, &level, method.seconds, &mut random);
