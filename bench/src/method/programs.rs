@@ -61,7 +61,11 @@ impl Paths {
             return Ok(program);
         }
         match name {
-            BASALT | BASALT_AGAIN => program.binary = self.find_basalt()?,
+            BASALT | BASALT_AGAIN => {
+                program.binary = self.find_basalt()?;
+                // As tuned etcd's: a minute at full rate writes more than the default quota.
+                program.arguments = vec![QUOTA.to_owned()];
+            }
             ETCD_DEFAULT => program.binary = self.find_etcd()?,
             ETCD_TUNED => {
                 program.binary = self.find_etcd()?;
@@ -128,12 +132,11 @@ fn named_command(text: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), command.to_owned()))
 }
 
+/// 8 GiB.
+const QUOTA: &str = "--quota-backend-bytes=8589934592";
+
 /// What "tuned" means: HTTP on its own port, a garbage collector that is in less of a hurry, room for the data, no logging of slow requests.
-const TUNED_ARGUMENTS: [&str; 3] = [
-    "--quota-backend-bytes=8589934592",
-    "--log-level=error",
-    "--auto-compaction-retention=0",
-];
+const TUNED_ARGUMENTS: [&str; 3] = [QUOTA, "--log-level=error", "--auto-compaction-retention=0"];
 const TUNED_ENVIRONMENT: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "8GiB")];
 
 const BASALT_MISSING: &str =
