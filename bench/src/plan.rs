@@ -44,6 +44,13 @@ impl Plan {
         Self::parse(&text).with_context(|| name_or_path.to_owned())
     }
 
+    /// Every list of servers in it, to be changed: the methods', and those of cells that have their own.
+    pub(crate) fn server_lists(&mut self) -> impl Iterator<Item = &mut Vec<String>> {
+        let methods = self.methods.values_mut().map(|method| &mut method.servers);
+        let cells = self.cells.iter_mut();
+        methods.chain(cells.filter_map(|cell| cell.servers.as_mut()))
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let plan: Self = serde_json::from_str(text)?;
         let problems = plan.problems(SERVERS);

@@ -222,3 +222,6 @@ pub(crate) struct Overload {
     /// Seconds of half load until the p99 of three tenths of a second in a row was at most twice that; none when it never was.
     pub recovery_seconds: Option<f64>,
 }
+
+/// Above this share of its CPU the generator is taken to be the limit: the rate is then a lower bound.
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
-use crate::record::{Capacity, Figures, Overload, PerOperation, Verified};
+use crate::record::{CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Verified};
 
 /// Everything that figures are made of.
 pub(crate) struct Found {
@@ -186,9 +186,6 @@ impl Figures {
 pub(crate) fn share(nanoseconds: u64, of: Duration, cpus: f64) -> f64 {
     nanoseconds as f64 / (of.as_nanos() as f64 * cpus)
 }
-
-/// Above this share of its CPU the generator is taken to be the limit of a closed loop.
-pub(crate) const CLIENT_BUSY_MAX: f64 = 0.95;
 
 /// Below this share of what an overload demands, the generator did not produce one.
 const OFFERED_MIN: f64 = 0.98;

@@ -1,5 +1,6 @@
 //! A plan from its first slice to its summary. One cell at a time, rounds of servers there and back, each slice as `slice.rs` runs it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -120,6 +121,8 @@ struct Measured {
 
 impl Run<'_> {
     fn all(&mut self, plan: &Plan) -> Result<()> {
+        // Of each cell, at both placements.
+        let mut digests: BTreeMap<&str, Digests> = BTreeMap::new();
         // Whoever ends the run early has every cell at the first placement.
         for placement in [Placement::Pinned, Placement::Unpinned] {
             for cell in &plan.cells {
@@ -133,7 +136,7 @@ impl Run<'_> {
                     placement,
                 };
                 let settled = self.slices.len();
-                let ended = self.stage(stage, &mut Digests::default());
+                let ended = self.stage(stage, digests.entry(&cell.name).or_default());
                 if self.interrupt.exit_code().is_some() {
                     return Ok(());
                 }

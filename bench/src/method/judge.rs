@@ -2,7 +2,7 @@
 
 use crate::cost::disk::Proof;
 use crate::plan::Load;
-use crate::record::{Figures, Slice};
+use crate::record::{CLIENT_BUSY_MAX, Figures, Slice};
 
 /// What disturbed a slice, and how much: 1 and more is reason to discard it.
 pub(crate) struct Disturbance {
@@ -122,4 +122,3 @@ const IDLE_BUSY_MAX: f64 = 0.01;
 const CLOCKS_DIFFER_MAX: f64 = 0.02;
 /// Below this the steps of the clocks are seen.
 const CLOCK_NS_MIN: f64 = 50e6;
-const CLIENT_BUSY_MAX: f64 = 0.95;

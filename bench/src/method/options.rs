@@ -119,12 +119,7 @@ impl Options {
             method.warmup = self.warmup.unwrap_or(method.warmup);
             method.repeats_max = self.repeats.unwrap_or(method.repeats_max);
         }
-        let methods = plan.methods.values_mut().map(|method| &mut method.servers);
-        let cells = plan
-            .cells
-            .iter_mut()
-            .filter_map(|cell| cell.servers.as_mut());
-        for servers in methods.chain(cells) {
+        for servers in plan.server_lists() {
             if self.aa {
                 *servers = vec![BASALT.to_owned(), BASALT_AGAIN.to_owned()];
             } else if self.servers.is_empty() {
@@ -177,12 +172,7 @@ impl Options {
 
 /// Takes a server out of a plan, and cells that are then without any.
 fn leave_out(plan: &mut Plan, name: &str) {
-    let methods = plan.methods.values_mut().map(|method| &mut method.servers);
-    let cells = plan
-        .cells
-        .iter_mut()
-        .filter_map(|cell| cell.servers.as_mut());
-    for servers in methods.chain(cells) {
+    for servers in plan.server_lists() {
         servers.retain(|server| server != name);
     }
     let methods = &plan.methods;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::quantity::{Better, Quantity, values};
+use super::quantity::{Better, QUANTITIES, Quantity, values};
 use crate::plan::{Cell, Kind, Plan};
-use crate::record::{Placement, Slice};
+use crate::record::{CLIENT_BUSY_MAX, Placement, Slice};
 use crate::statistics::{Ratio, Spread, median};
 
 /// One cell at one placement.
@@ -82,6 +82,15 @@ impl<'a> Measured<'a> {
     pub(super) fn rivals(&self) -> impl Iterator<Item = &Side<'a>> {
         let subject = self.subject().server;
         self.sides.iter().filter(move |side| side.server != subject)
+    }
+
+    /// Those of which some side has a figure, in the order of the tables.
+    pub(super) fn quantities(&self) -> impl Iterator<Item = &'static Quantity> {
+        let has = |quantity: &&Quantity| {
+            let mut sides = self.sides.iter();
+            sides.any(|side| side.spread(quantity).is_some())
+        };
+        QUANTITIES.iter().filter(has)
     }
 
     /// None where neither direction is good, or a side has no such figure.
@@ -205,6 +214,3 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }
-
-/// Above this share of its CPU the generator is the limit.
-const CLIENT_BUSY_MAX: f64 = 0.95;

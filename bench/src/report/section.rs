@@ -259,14 +259,7 @@ fn all_figures(html: &mut Html, measured: &Measured<'_>) {
             .raw("</small></th>");
     }
     html.raw("</tr></thead><tbody>\n");
-    for quantity in QUANTITIES {
-        if measured
-            .sides
-            .iter()
-            .all(|side| side.spread(quantity).is_none())
-        {
-            continue;
-        }
+    for quantity in measured.quantities() {
         html.raw("<tr><th scope=\"row\">")
             .text(quantity.label)
             .raw("</th>");

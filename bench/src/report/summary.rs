@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::disturbance::disturbances;
 use super::measured::{Measured, describe, measured};
-use super::quantity::{QUANTITIES, Unit, digits, quantity};
+use super::quantity::{Unit, digits, quantity};
 use super::target::outcomes;
 use crate::plan::Plan;
 use crate::record::Slice;
@@ -135,14 +135,7 @@ fn cell(out: &mut String, plan: &Plan, measured: &Measured<'_>) {
     let columns =
         1 + measured.sides.len() + measured.rivals().count() + usize::from(has_several_rivals);
     let _ = writeln!(out, "\n|{}", "---|".repeat(columns));
-    for quantity in QUANTITIES {
-        if measured
-            .sides
-            .iter()
-            .all(|side| side.spread(quantity).is_none())
-        {
-            continue;
-        }
+    for quantity in measured.quantities() {
         let _ = write!(out, "| {} |", quantity.label);
         for side in &measured.sides {
             let spread = side.spread(quantity);

@@ -145,19 +145,8 @@ impl<P: Protocol> Streams<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h2::slots::tests::Nothing;
     use crate::h2::{ErrorCode, Role, Settings};
-
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl Protocol for Nothing {
-        type Head = ();
-        type Stream = ();
-        fn head_bytes(_: &()) -> usize {
-            0
-        }
-        fn recycle(_: &mut ()) {}
-    }
 
     /// A client that closes its window and resets what it asked for would otherwise grow the schedule for ever.
     #[test]

@@ -131,12 +131,13 @@ impl<P: Protocol> Slots<P> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    /// Streams without a protocol above them.
     #[derive(Debug)]
-    struct Nothing;
+    pub(in crate::h2) struct Nothing;
 
     impl Protocol for Nothing {
         type Head = ();

@@ -1,26 +1,13 @@
 use super::*;
 use crate::disk::{Disk, DiskError, DiskErrorKind};
-use crate::types::{ClusterId, MemberId, RunKind};
+use crate::types::MemberId;
 use crate::wal::mem_disk::MemDisk;
-use crate::wal::{Identity, RecoverConfig, create, recover};
-
-const LIMITS: WalLimits = WalLimits {
-    group_bytes: 16 << 10,
-    run_bytes_max: 24 << 10,
-    segment_bytes_min: 64 << 10,
-    segment_bytes_max: 128 << 10,
-    ballast_bytes: 4 << 10,
-    fill_bytes: 64 << 10,
-};
+use crate::wal::mem_disk::small::{IDENTITY, LIMITS, append_entry};
+use crate::wal::{RecoverConfig, create, recover};
 
 fn fresh() -> (MemDisk, Wal) {
     let mut disk = MemDisk::default();
-    let identity = Identity {
-        cluster: ClusterId(1),
-        member: MemberId(2),
-        salt: 3,
-    };
-    create(&mut disk, &identity, &LIMITS).unwrap();
+    create(&mut disk, &IDENTITY, &LIMITS).unwrap();
     let config = RecoverConfig {
         limits: LIMITS,
         ..RecoverConfig::default()
@@ -33,24 +20,12 @@ fn fresh() -> (MemDisk, Wal) {
 }
 
 fn append(wal: &mut Wal, payload: usize) {
-    let mut bytes = u32::try_from(payload).unwrap().to_le_bytes().to_vec();
-    bytes.resize(4 + payload, 1);
-    let first = wal.last().next();
-    let run = Run {
-        kind: RunKind::Normal,
-        term: Term(1),
-        first,
-        count: 1,
-        bytes: &bytes,
+    let hard = HardState {
+        term: wal.hard.term,
+        vote: wal.hard.vote,
+        commit: Index(0),
     };
-    wal.append(
-        run,
-        HardState {
-            term: wal.hard.term,
-            vote: wal.hard.vote,
-            commit: Index(0),
-        },
-    );
+    append_entry(wal, payload, hard);
 }
 
 /// The next write of the log proper; superblocks are performed on the way.

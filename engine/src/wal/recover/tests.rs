@@ -1,23 +1,8 @@
 use super::*;
 use crate::disk::{DiskAnswer, DiskError, DiskErrorKind};
-use crate::types::RunKind;
 use crate::wal::mem_disk::MemDisk;
+use crate::wal::mem_disk::small::{IDENTITY, LIMITS, append_entry};
 use crate::wal::{create, look};
-
-const LIMITS: WalLimits = WalLimits {
-    group_bytes: 16 << 10,
-    run_bytes_max: 24 << 10,
-    segment_bytes_min: 64 << 10,
-    segment_bytes_max: 128 << 10,
-    ballast_bytes: 4 << 10,
-    fill_bytes: 64 << 10,
-};
-
-const IDENTITY: Identity = Identity {
-    cluster: ClusterId(1),
-    member: MemberId(2),
-    salt: 3,
-};
 
 /// Recovers and counts the entries that are handed out.
 fn start(disk: &mut dyn Disk, accept_data_loss: bool) -> Result<(Recovered, u64), Corrupt> {
@@ -38,22 +23,12 @@ fn start(disk: &mut dyn Disk, accept_data_loss: bool) -> Result<(Recovered, u64)
 
 /// One entry in a frame of its own, durable.
 fn append(disk: &mut MemDisk, wal: &mut Wal, payload: usize) {
-    let mut bytes = u32::try_from(payload).unwrap().to_le_bytes().to_vec();
-    bytes.resize(4 + payload, 1);
-    let first = wal.last().next();
-    let run = Run {
-        kind: RunKind::Normal,
-        term: Term(1),
-        first,
-        count: 1,
-        bytes: &bytes,
-    };
     let hard = HardState {
         term: Term(1),
         vote: None,
         commit: wal.durable(),
     };
-    wal.append(run, hard);
+    append_entry(wal, payload, hard);
     disk.drive(wal);
 }
 
