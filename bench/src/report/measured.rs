@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::quantity::{Better, QUANTITIES, Quantity, values};
+use super::quantity::{Better, QUANTITIES, Quantity, samples, values};
 use crate::plan::{Cell, Kind, Plan};
 use crate::record::{CLIENT_BUSY_MAX, Placement, Slice};
 use crate::statistics::{Ratio, Spread, median};
@@ -97,8 +97,8 @@ impl<'a> Measured<'a> {
     pub(super) fn advantage(&self, quantity: &Quantity, rival: &Side<'a>) -> Option<Advantage<'a>> {
         let subject = self.subject();
         let ratio = Ratio::of(
-            &values(quantity, &subject.slices),
-            &values(quantity, &rival.slices),
+            &samples(quantity, &subject.slices),
+            &samples(quantity, &rival.slices),
         )?;
         Some(Advantage {
             rival: rival.server,

@@ -1,6 +1,7 @@
 //! The figures that a report shows: what each is called, its unit, which direction is good, and how it is written for people.
 
 use crate::record::{Figures, Part, Slice};
+use crate::statistics::{self, Sample};
 
 /// One figure of a slice.
 pub(super) struct Quantity {
@@ -95,13 +96,21 @@ pub(super) fn quantity(id: &str) -> Option<&'static Quantity> {
     QUANTITIES.iter().find(|quantity| quantity.id == id)
 }
 
-/// The values of some slices, those without this figure left out.
-pub(super) fn values(quantity: &Quantity, slices: &[&Slice]) -> Vec<f64> {
+/// The figures of some slices, those without this one left out.
+pub(super) fn samples(quantity: &Quantity, slices: &[&Slice]) -> Vec<Sample> {
     slices
         .iter()
-        .filter_map(|slice| (quantity.of)(&slice.figures))
-        .filter(|value| value.is_finite())
+        .filter_map(|slice| {
+            let value = (quantity.of)(&slice.figures)?;
+            let round = slice.round;
+            value.is_finite().then_some(Sample { round, value })
+        })
         .collect()
+}
+
+/// As `samples`, without the rounds.
+pub(super) fn values(quantity: &Quantity, slices: &[&Slice]) -> Vec<f64> {
+    statistics::values(&samples(quantity, slices))
 }
 
 fn part<'f>(figures: &'f Figures, name: &str) -> Option<&'f Part> {

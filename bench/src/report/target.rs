@@ -1,10 +1,10 @@
 //! The targets of workloads.md section 5 for the workloads that are built, and whether a measurement holds them.
 
 use super::measured::{Measured, is_etcd};
-use super::quantity::{Quantity, digits, quantity, values};
+use super::quantity::{Quantity, digits, quantity, samples, values};
 use crate::plan::{Cell, Kind};
 use crate::record::Placement;
-use crate::statistics::{Ratio, median};
+use crate::statistics::{self, Ratio, Sample, median};
 
 /// One row of the list.
 pub(super) struct Target {
@@ -136,9 +136,16 @@ fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outco
     }
     let figure = target.quantity();
     let subject = measured.subject();
-    let own = values(figure, &subject.slices);
+    let own = samples(figure, &subject.slices);
     let (rival, reached) = match target.aim {
-        Aim::Itself => (None, Ratio::of(&own, &[1.0; 2])?),
+        Aim::Itself => {
+            let one = |sample: &Sample| Sample {
+                value: 1.0,
+                ..*sample
+            };
+            let ones: Vec<Sample> = own.iter().map(one).collect();
+            (None, Ratio::of(&own, &ones)?)
+        }
         Aim::TimesBetter => {
             let advantage = measured.advantage_over_best(figure)?;
             let side = measured
@@ -155,7 +162,7 @@ fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outco
         target,
         cell: measured.cell,
         placement: measured.placement,
-        own: median(&own),
+        own: median(&statistics::values(&own)),
         rival,
         reached,
         verdict: verdict(target, &reached),
