@@ -184,14 +184,14 @@ fn say_first(
 }
 
 /// The members of a new cluster, with the ids that etcd would give them (etcd-facts 2).
-struct FirstMembers {
-    members: Vec<Member>,
-    cluster: ClusterId,
-    own: MemberId,
+pub(crate) struct FirstMembers {
+    pub(crate) members: Vec<Member>,
+    pub(crate) cluster: ClusterId,
+    pub(crate) own: MemberId,
 }
 
 impl FirstMembers {
-    fn of(config: &Config) -> Result<FirstMembers, BootError> {
+    pub(crate) fn of(config: &Config) -> Result<FirstMembers, BootError> {
         let named = config.initial_members().map_err(BootError::Bootstrap)?;
         if config.bootstrap.joins_existing {
             return Err(BootError::Bootstrap(
@@ -226,7 +226,7 @@ impl FirstMembers {
     }
 
     /// Who this member is from now on, with a salt of its own.
-    fn identity(&self) -> Result<Identity, BootError> {
+    pub(crate) fn identity(&self) -> Result<Identity, BootError> {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt)?;
         Ok(Identity {
@@ -287,7 +287,7 @@ impl ProgressReport {
 }
 
 /// A run is at least one request, however large requests may be.
-fn wal_limits(config: &Config) -> WalLimits {
+pub(crate) fn wal_limits(config: &Config) -> WalLimits {
     let request = usize::try_from(config.limits.request_bytes).expect("checked against 256 MiB");
     WalLimits {
         run_bytes_max: run_bytes_max(request),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use basalt::boot::boot;
 use basalt::config::{self, Config, Exit, Warning};
 use basalt::shutdown::{self, Shutdown};
-use basalt::{log, systemd, threads, version};
+use basalt::{log, restore, systemd, threads, version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[global_allocator]
@@ -15,6 +15,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args_os().skip(1).map(text).collect();
+    if let Some(("restore", rest)) = args.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+        return restore::main(rest);
+    }
     let variables = env::vars_os().map(|(name, value)| (text(name), text(value)));
     let mut warnings = Vec::new();
     let code = match config::load(&args, variables, &mut warnings) {

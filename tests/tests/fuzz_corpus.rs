@@ -30,6 +30,7 @@ macro_rules! targets {
 }
 
 targets! {
+    bbolt_reader: basalt_engine::snapshot::fuzz::bbolt_reader;
     grpc_frame: basalt_net::grpc::fuzz::grpc_frame;
     h2_connection: basalt_net::grpc::fuzz::h2_connection;
     hpack: basalt_net::hpack::fuzz::hpack;

@@ -1,5 +1,6 @@
 //! Backups with stock etcdctl and etcdutl: what one server saves the other serves, with the same revisions and hashes.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,10 +9,11 @@ use std::thread;
 
 use basalt_pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest,
-    HashKvResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    HashKvResponse, LeaseGrantRequest, LeaseGrantResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse,
 };
 use basalt_pb::mvccpb::KeyValue;
-use basalt_pb::paths::{kv, maintenance};
+use basalt_pb::paths::{kv, lease, maintenance};
 use basalt_tests::grpc::Client;
 use basalt_tests::server::{ADVERTISED_PEER, Kind, Server};
 use basalt_tests::tools;
@@ -43,6 +45,153 @@ fn an_empty_store_can_be_saved_and_restored() {
     assert_eq!(
         hash(&mut connect(&restored), 0),
         hash(&mut connect(&server), 0)
+    );
+}
+
+/// [RESTORE-1] [RESTORE-2] There and back again: etcd to basalt with `basalt restore`, and to etcd with stock tools.
+#[test]
+fn an_etcd_moves_to_basalt_and_back() {
+    move_there_and_back(&[]);
+}
+
+/// [RESTORE-2] Clients that saw revisions of the lost cluster must not be told an old state by the same number.
+#[test]
+fn a_raised_revision_is_the_same_on_both() {
+    move_there_and_back(&["--bump-revision", "100000", "--mark-compacted"]);
+}
+
+fn move_there_and_back(raise: &[&str]) {
+    let (Some(tools), Some(server)) = (Tools::find(), Server::start(Kind::Etcd, QUIET)) else {
+        return;
+    };
+    fill(&mut connect(&server));
+    let folder = TempDir::new().expect("a temporary directory");
+    let (there, back) = (
+        folder.path().join("there.db"),
+        folder.path().join("back.db"),
+    );
+    tools.save(server.address(), &there);
+    drop(server);
+
+    let reference = tools.restored(Kind::Etcd, &there, raise);
+    let reference = reference.expect("etcd is there with its tools");
+    let mut basalt = tools
+        .restored(Kind::Basalt, &there, raise)
+        .expect("our own");
+    let (mut etcd, mut ours) = (connect(&reference), connect(&basalt));
+    let revision = hash(&mut ours, 0).2;
+    assert_eq!(all(&mut ours, 0), all(&mut etcd, 0));
+    assert_eq!(hash(&mut ours, 0), hash(&mut etcd, 0));
+    assert_eq!(ids(&basalt), ids(&reference));
+    if raise.is_empty() {
+        assert_eq!(all(&mut ours, 1_500), all(&mut etcd, 1_500));
+        assert_eq!(hash(&mut ours, 1_500), hash(&mut etcd, 1_500));
+    }
+    // A deletion and a put on both: what comes next is the same too.
+    for client in [&mut ours, &mut etcd] {
+        assert_eq!(put(client, "after", vec![b'a']), revision + 1);
+    }
+    basalt.kill();
+    basalt.start_again();
+    let mut ours = connect(&basalt);
+    assert_eq!(hash(&mut ours, 0), hash(&mut etcd, 0));
+
+    tools.save(basalt.address(), &back);
+    let again = tools
+        .restored(Kind::Etcd, &back, &[])
+        .expect("etcd is there");
+    assert_eq!(all(&mut connect(&again), 0), all(&mut ours, 0));
+    assert_eq!(hash(&mut connect(&again), 0), hash(&mut ours, 0));
+}
+
+/// [RESTORE-3] What etcdutl refuses is refused in its words, nothing is made and nothing is touched.
+#[test]
+fn bad_files_and_used_directories_are_refused_in_etcdutls_words() {
+    let (Some(tools), Some(server)) = (Tools::find(), Server::start(Kind::Etcd, QUIET)) else {
+        return;
+    };
+    put(&mut connect(&server), "a", vec![b'v'; 10_000]);
+    let folder = TempDir::new().expect("a temporary directory");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    tools.save(server.address(), Path::new(&path("good")));
+    let good = fs::read(path("good")).expect("just saved");
+    fs::write(path("cut"), &good[..good.len() / 2 + 1]).expect("room");
+    let mut damaged = good.clone();
+    damaged[good.len() / 2] ^= 1;
+    fs::write(path("damaged"), &damaged).expect("room");
+    fs::create_dir(path("used")).expect("room");
+    fs::write(path("used") + "/kept", "kept").expect("room");
+    let data = path("data");
+    for line in [
+        "",
+        "good good",
+        "absent --data-dir data",
+        "cut --data-dir data",
+        "damaged --data-dir data",
+        "good --data-dir used",
+        "good --data-dir cut",
+        "good --data-dir data --bump-revision 5",
+        "good --data-dir data --mark-compacted",
+        "good --data-dir data --name other",
+    ] {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        let theirs = run(Command::new(&tools.utl)
+            .args(["snapshot", "restore"])
+            .args(&arguments)
+            .current_dir(folder.path()));
+        // It leaves what it began.
+        let _ = fs::remove_dir_all(&data);
+        let ours = run(Command::new(tools::basalt())
+            .arg("restore")
+            .args(&arguments)
+            .current_dir(folder.path()));
+        assert_eq!(ours.status.code(), theirs.status.code(), "{line}");
+        assert_eq!(last_line(&ours), last_line(&theirs), "{line}");
+        assert!(!Path::new(&data).exists(), "{line}");
+    }
+    let kept = fs::read_dir(path("used")).expect("still there").count();
+    assert_eq!(kept, 1);
+    assert_eq!(fs::read(path("good")).expect("still there"), good);
+}
+
+/// [RESTORE-3] Files that are no database at all, and what this release could not keep.
+#[test]
+fn foreign_files_and_what_cannot_be_kept_are_refused_with_the_reason() {
+    let (Some(tools), Some(server)) = (Tools::find(), Server::start(Kind::Etcd, QUIET)) else {
+        return;
+    };
+    let folder = TempDir::new().expect("a temporary directory");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let refused = |file: &str, reason: &str| {
+        let arguments = [
+            "restore",
+            "--skip-hash-check",
+            file,
+            "--data-dir",
+            &path("data"),
+        ];
+        let ours = run(Command::new(tools::basalt()).args(arguments));
+        assert_eq!(ours.status.code(), Some(1));
+        assert_eq!(last_line(&ours), format!("Error: {reason}"));
+        assert!(!Path::new(&path("data")).exists());
+    };
+    fs::write(path("text"), "no database\n".repeat(1_000)).expect("room");
+    refused(&path("text"), "invalid database");
+    fs::write(path("empty"), "").expect("room");
+    refused(&path("empty"), "invalid database");
+    let folder_text = path("");
+    refused(
+        &folder_text,
+        &format!("open {folder_text}: not a regular file"),
+    );
+    let granted: LeaseGrantResponse = connect(&server)
+        .ask(lease::LEASE_GRANT, &LeaseGrantRequest { ttl: 1_000, id: 7 })
+        .expect("an answer");
+    assert_eq!(granted.id, 7);
+    tools.save(server.address(), Path::new(&path("leases")));
+    refused(
+        &path("leases"),
+        "the snapshot has leases, which this release of basalt does not support yet",
     );
 }
 
@@ -173,11 +322,25 @@ impl Tools {
 
     /// A stock etcd on what stock etcdutl makes of `file`.
     fn etcd_on(&self, file: &Path) -> Option<Server> {
-        Server::start_on(Kind::Etcd, QUIET, |data| {
+        self.restored(Kind::Etcd, file, &[])
+    }
+
+    /// A server on what its own tool makes of `file`.
+    fn restored(&self, kind: Kind, file: &Path, more: &[&str]) -> Option<Server> {
+        Server::start_on(kind, QUIET, |data| {
             let data = data.to_str().expect("a plain path");
             let cluster = format!("m={ADVERTISED_PEER}");
-            let restore = ["snapshot", "restore", "--data-dir", data];
+            let mut restore = match kind {
+                Kind::Etcd => Command::new(&self.utl),
+                Kind::Basalt => Command::new(tools::basalt()),
+            };
+            if kind == Kind::Etcd {
+                restore.arg("snapshot");
+            }
             let cluster = [
+                "restore",
+                "--data-dir",
+                data,
                 "--name",
                 "m",
                 "--initial-cluster",
@@ -185,9 +348,33 @@ impl Tools {
                 "--initial-advertise-peer-urls",
                 ADVERTISED_PEER,
             ];
-            self.utl(&[&restore[..], &cluster].concat(), file);
+            succeeds(restore.args(cluster).args(more).arg(file));
         })
     }
+}
+
+/// Cluster and member.
+fn ids(server: &Server) -> (u64, u64) {
+    let answer: RangeResponse = connect(server)
+        .ask(
+            kv::RANGE,
+            &RangeRequest {
+                key: vec![1].into(),
+                ..RangeRequest::default()
+            },
+        )
+        .expect("an answer");
+    let header = answer.header.expect("a header");
+    (header.cluster_id, header.member_id)
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("a program that was found or built")
+}
+
+fn last_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().last().unwrap_or_default().to_owned()
 }
 
 fn revision_of(status: &str) -> i64 {

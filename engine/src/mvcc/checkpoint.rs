@@ -1,7 +1,7 @@
 use super::hold::{Hold, HoldRefused};
-use super::revlog::record::Stored;
 use super::revlog::{NeedRead, Position};
 use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
+use super::view::Record;
 
 /// Writes the content of a checkpoint: all records up to the revision that was newest when it
 /// began, in revision order. Compaction gives no memory back until it is dropped.
@@ -19,6 +19,11 @@ enum Phase {
     Head,
     Records,
     End,
+}
+
+/// Writes the same content from records that come from elsewhere.
+pub struct ContentWriter {
+    records: u64,
 }
 
 /// Rebuilds a store from a checkpoint's content.
@@ -106,7 +111,8 @@ impl CheckpointCursor {
     pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, NeedRead> {
         let end = out.len().saturating_add(bytes);
         if self.phase == Phase::Head {
-            self.write_head(out);
+            let marks = self.marks;
+            write_head(out, [marks.revision, marks.compacted, marks.finished]);
             self.phase = Phase::Records;
         }
         let pin = self.reader.pin();
@@ -116,12 +122,11 @@ impl CheckpointCursor {
                 .next_from(self.at)?
                 .filter(|(_, stored)| stored.main() <= self.marks.revision);
             let Some((found, stored)) = next else {
-                out.push(KIND_END);
-                out.extend_from_slice(&self.records.to_le_bytes());
+                write_end(out, self.records);
                 self.phase = Phase::End;
                 break;
             };
-            write_record(out, stored);
+            write_record(out, &stored.record());
             self.records += 1;
             self.at = found.after(stored);
             if out.len() >= end {
@@ -130,25 +135,46 @@ impl CheckpointCursor {
         }
         Ok(false)
     }
+}
 
-    fn write_head(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
-        for mark in [
-            self.marks.revision,
-            self.marks.compacted,
-            self.marks.finished,
-        ] {
-            out.extend_from_slice(&mark.to_le_bytes());
-        }
+impl ContentWriter {
+    /// Begins with the revision, the compacted one and the finished compaction, -1 for never:
+    /// finished <= compacted <= revision.
+    #[must_use]
+    pub fn begin(out: &mut Vec<u8>, revision: i64, compacted: i64, finished: i64) -> Self {
+        write_head(out, [revision, compacted, finished]);
+        Self { records: 0 }
+    }
+
+    /// Appends the next record, in revision order.
+    pub fn record(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        write_record(out, record);
+        self.records += 1;
+    }
+
+    /// Appends the end.
+    pub fn end(self, out: &mut Vec<u8>) {
+        write_end(out, self.records);
     }
 }
 
-fn write_record(out: &mut Vec<u8>, stored: Stored<'_>) {
-    let record = stored.record();
+fn write_head(out: &mut Vec<u8>, marks: [i64; 3]) {
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    for mark in marks {
+        out.extend_from_slice(&mark.to_le_bytes());
+    }
+}
+
+fn write_end(out: &mut Vec<u8>, records: u64) {
+    out.push(KIND_END);
+    out.extend_from_slice(&records.to_le_bytes());
+}
+
+fn write_record(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(KIND_RECORD);
     for number in [
-        stored.main(),
+        record.mod_revision.main,
         record.create_revision,
         record.version,
         record.lease.0,
@@ -157,7 +183,8 @@ fn write_record(out: &mut Vec<u8>, stored: Stored<'_>) {
     }
     let key_len = u32::try_from(record.key.len()).expect("as it is in the log");
     let value_len = u32::try_from(record.value.len()).expect("as it is in the log");
-    for number in [stored.sub(), key_len, value_len] {
+    let sub = u32::try_from(record.mod_revision.sub).expect("as it is in the log");
+    for number in [sub, key_len, value_len] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(record.key);

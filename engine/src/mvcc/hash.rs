@@ -254,7 +254,7 @@ impl RecordHash {
         front.length(1, record.key.len());
         self.bytes(front.written());
         self.bytes(record.key);
-        if stored.is_tombstone() {
+        if stored.version() == 0 {
             return;
         }
         let mut middle = Short::new();

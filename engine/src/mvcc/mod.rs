@@ -16,7 +16,7 @@ mod store;
 mod tree;
 mod view;
 
-pub use checkpoint::{BadCheckpoint, CheckpointCursor, Restore};
+pub use checkpoint::{BadCheckpoint, CheckpointCursor, ContentWriter, Restore};
 pub use hash::{HashAnswer, HashJob, HashRefused};
 pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};

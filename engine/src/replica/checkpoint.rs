@@ -43,12 +43,7 @@ impl CheckpointJob {
     #[must_use]
     pub fn new(meta: &Meta, cursor: CheckpointCursor, salt: u64) -> Self {
         let index = meta.applied.0;
-        let mut description = Vec::new();
-        meta.write(&mut description);
-        assert!(description.len() <= CHECKPOINT_META_BYTES_MAX);
-        let len = u32::try_from(description.len()).expect("checked above");
-        let mut buffer = len.to_le_bytes().to_vec();
-        buffer.append(&mut description);
+        let buffer = description(meta);
         Self {
             index,
             cursor,
@@ -119,6 +114,73 @@ impl CheckpointJob {
         self.buffer.clear();
         Ok(more)
     }
+}
+
+/// Writes the checkpoint of a member that is made from a snapshot, all at once.
+pub struct CheckpointImport {
+    writer: CheckpointWriter,
+    buffer: Vec<u8>,
+}
+
+impl CheckpointImport {
+    /// Begins the file of the state that `meta` describes. `salt` is the directory's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn begin(meta: &Meta, salt: u64, disk: &mut dyn Disk) -> Result<Self, DiskError> {
+        let writer = CheckpointWriter::new(meta.applied.0, salt);
+        writer.begin(disk)?;
+        let buffer = description(meta);
+        Ok(Self { writer, buffer })
+    }
+
+    /// Where the key space goes next, as [`mvcc::ContentWriter`] writes it.
+    pub fn content(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Writes what has gathered, if that is enough for a chunk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn flush(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
+        if self.buffer.len() >= CHECKPOINT_CHUNK_BYTES {
+            self.write(disk)?;
+        }
+        Ok(())
+    }
+
+    /// Makes it durable under its name.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn finish(mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
+        self.write(disk)?;
+        for op in self.writer.finish() {
+            disk.perform(op)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
+        for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
+            let written = disk.perform(self.writer.push(chunk))?;
+            self.writer.reuse(written);
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Its length, then the description.
+fn description(meta: &Meta) -> Vec<u8> {
+    let mut description = Vec::new();
+    meta.write(&mut description);
+    assert!(description.len() <= CHECKPOINT_META_BYTES_MAX);
+    let len = u32::try_from(description.len()).expect("checked above");
+    let mut whole = len.to_le_bytes().to_vec();
+    whole.append(&mut description);
+    whole
 }
 
 impl core::fmt::Debug for CheckpointJob {

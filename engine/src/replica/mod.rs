@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 pub use crate::apply::{Outcome, Refused, Replies};
 pub use boot::{Boot, BootFailed, ReplicaConfig};
-pub use checkpoint::{BadContent, CheckpointContent, CheckpointFailed, CheckpointJob};
+pub use checkpoint::{
+    BadContent, CheckpointContent, CheckpointFailed, CheckpointImport, CheckpointJob,
+};
 pub use confchange::BadChange;
 pub use job::{Job, JobDone};
 pub use proposals::{Proposals, run_bytes_max};

@@ -3,6 +3,10 @@
 /// Bytes of a page. bbolt takes the system's; every system that etcd's releases are for has this.
 pub(super) const PAGE_BYTES: usize = 4096;
 
+/// Bytes of the pages of foreign files: bbolt takes the system's page, 4 KiB or up to 64 KiB on some, and its tests less.
+pub(super) const PAGE_BYTES_MIN: u64 = 512;
+pub(super) const PAGE_BYTES_MAX: u64 = 64 << 10;
+
 /// Bytes before the elements of a page.
 pub(super) const HEAD_BYTES: usize = 16;
 
@@ -22,6 +26,9 @@ pub(super) enum Kind {
     Leaf = 2,
     Meta = 4,
 }
+
+/// Bytes of the meta data behind the head of their page.
+pub(super) const META_BYTES: usize = 64;
 
 /// Marks the element of a leaf as a bucket.
 pub(super) const IS_BUCKET: u32 = 1;
@@ -63,6 +70,43 @@ impl Meta {
         out.extend_from_slice(&checksum.to_le_bytes());
         out.resize(start + PAGE_BYTES, 0);
     }
+}
+
+impl Meta {
+    /// Reads a meta page, and how long the file's pages are; `None` if it is none that holds.
+    pub(super) fn read(head: &[u8; HEAD_BYTES + META_BYTES]) -> Option<(Self, usize)> {
+        let meta = &head[HEAD_BYTES..];
+        let is_ours = half(head, 8) == Some(Kind::Meta as u16)
+            && word(meta, 0) == Some(MAGIC)
+            && word(meta, 4) == Some(VERSION)
+            && long(meta, 56) == Some(fnv1a(&meta[..56]));
+        let page_bytes = word(meta, 8)?;
+        let is_possible = (PAGE_BYTES_MIN as u32..=PAGE_BYTES_MAX as u32).contains(&page_bytes);
+        if !is_ours || !is_possible || !page_bytes.is_power_of_two() {
+            return None;
+        }
+        let meta = Self {
+            root: long(meta, 16)?,
+            pages: long(meta, 40)?,
+            txid: long(meta, 48)?,
+        };
+        Some((meta, usize::try_from(page_bytes).ok()?))
+    }
+}
+
+pub(super) fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u16::from_le_bytes(*bytes))
+}
+
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+pub(super) fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
 }
 
 /// FNV-1a, 64 bits.

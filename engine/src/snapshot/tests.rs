@@ -1,8 +1,10 @@
 use super::page::{PAGE_BYTES, fnv1a};
 use super::*;
-use crate::member::Member;
-use crate::mvcc::{History, Reader, Store, StoreConfig};
+use crate::member::{Member, Release};
+use crate::mvcc::{History, HistoryAt, Reader, Record, Store, StoreConfig};
 use crate::types::{Index, LeaseId, MemberId, Term};
+use core::convert::Infallible;
+use core::ops::ControlFlow;
 
 fn store(keys: usize, value: &[u8]) -> (Store, Reader) {
     let (mut store, reader) = Store::new(StoreConfig::default());
@@ -146,4 +148,119 @@ fn writes_meanwhile_do_not_change_the_file() {
         busy.publish();
     }
     assert!(out == expected);
+}
+
+/// What a record is, for comparing.
+type Plain = (Vec<u8>, Vec<u8>, i64, i64, i64, i64, i64);
+
+fn plain(record: &Record<'_>) -> Plain {
+    let revision = record.mod_revision;
+    (
+        record.key.to_vec(),
+        record.value.to_vec(),
+        record.create_revision,
+        revision.main,
+        revision.sub,
+        record.version,
+        record.lease.0,
+    )
+}
+
+fn refusal(file: &[u8]) -> String {
+    fuzz::import(file).unwrap_err().to_string()
+}
+
+/// [RESTORE-1] A backup that comes back changed is worse than none.
+#[test]
+fn what_was_written_is_read_back_record_by_record() {
+    let (mut store, reader) = store(300, b"value");
+    let mut write = store.write();
+    write.put(b"in one txn", b"", LeaseId(-7));
+    write.put(b"and another", &[b'x'; 9000], LeaseId(0));
+    write.finish();
+    store.compact(100).unwrap();
+    store.publish();
+    let history = History::take(&reader).unwrap();
+    let (mut at, mut expected) = (HistoryAt::default(), Vec::new());
+    while history
+        .visit(&mut at, |record| {
+            expected.push(plain(record));
+            ControlFlow::Continue(())
+        })
+        .unwrap()
+    {}
+    let file = file(&reader);
+    let database = Database::open(fuzz::Bytes(&file), file.len() as u64).unwrap();
+    let mut import = Import::open(database).unwrap();
+    let mut found = Vec::new();
+    import
+        .each_record(|record| {
+            found.push(plain(record));
+            Ok::<_, ImportRefused<Infallible>>(())
+        })
+        .unwrap();
+    assert!(found == expected);
+    assert_eq!(import.revision, store.revision());
+    // Its space is not given back yet, and whoever restores it has to go on with that.
+    assert_eq!((import.compacted, import.finished), (100, -1));
+    assert_eq!(import.alarms, [(MemberId(0xab), 1)]);
+    assert_eq!(import.cluster_version, Some(Release::OWN.cluster()));
+}
+
+/// [RESTORE-3] Every byte of a foreign file may be anything.
+#[test]
+fn damaged_files_are_refused_or_read_but_never_trusted() {
+    let (_store, reader) = store(200, b"value");
+    let file = file(&reader);
+    for at in 0..file.len() {
+        if file[at] == 0 && at % PAGE_BYTES >= 64 {
+            continue;
+        }
+        for changed in [file[at] ^ 1, !file[at]] {
+            let mut damaged = file.clone();
+            damaged[at] = changed;
+            fuzz::bbolt_reader(&damaged);
+        }
+    }
+    for bytes in (0..file.len()).step_by(509) {
+        let refused = refusal(&file[..bytes]);
+        let is_said = refused == "invalid database" || refused.contains("where its database has");
+        assert!(is_said, "{bytes}: {refused}");
+    }
+}
+
+/// [RESTORE-3] A page that is its own ancestor would be read for ever.
+#[test]
+fn trees_with_cycles_and_pages_that_are_shared_are_refused() {
+    let (_store, reader) = store(200, b"value");
+    let file = file(&reader);
+    let pages = file.len() / PAGE_BYTES;
+    let branch = (2..pages)
+        .find(|page| number::<2>(&file, page * PAGE_BYTES + 8) == 1)
+        .unwrap();
+    let child = |place: usize| branch * PAGE_BYTES + 16 + place * 16 + 8;
+    let mut cycle = file.clone();
+    cycle[child(1)..][..8].copy_from_slice(&(branch as u64).to_le_bytes());
+    let refused = refusal(&cycle);
+    assert!(
+        refused.contains("reached twice") || refused.contains("out of order"),
+        "{refused}"
+    );
+    let mut shared = file.clone();
+    shared.copy_within(child(0)..child(0) + 8, child(1));
+    assert!(refusal(&shared).contains("out of order"));
+    let mut outside = file.clone();
+    outside[child(0)..][..8].copy_from_slice(&(pages as u64).to_le_bytes());
+    assert!(refusal(&outside).ends_with("it is not in the file"));
+}
+
+/// [RESTORE-3] The second meta page is there for the day when the first is torn.
+#[test]
+fn one_good_meta_page_is_enough() {
+    let (_store, reader) = store(3, b"value");
+    let mut file = file(&reader);
+    file[20] ^= 1;
+    assert_eq!(fuzz::import(&file).unwrap(), 4);
+    file[PAGE_BYTES + 20] ^= 1;
+    assert_eq!(refusal(&file), "invalid database");
 }

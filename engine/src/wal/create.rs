@@ -14,9 +14,25 @@ use crate::types::{Index, Term};
 /// # Errors
 /// The directory is not empty, or the disk failed; then it can be tried again.
 pub fn create(disk: &mut dyn Disk, identity: &Identity, limits: &WalLimits) -> Result<(), Corrupt> {
+    let nothing = |_: &mut dyn Disk| Ok(());
+    create_from(disk, identity, limits, (Index(0), Term(0)), nothing)
+}
+
+/// As [`create`], for a member whose state comes from elsewhere: `checkpoint` writes that of the entry at `from`, in
+/// whose term the log goes on.
+///
+/// # Errors
+/// As [`create`], or what `checkpoint` says.
+pub fn create_from<E: From<Corrupt>>(
+    disk: &mut dyn Disk,
+    identity: &Identity,
+    limits: &WalLimits,
+    (index, term): (Index, Term),
+    checkpoint: impl FnOnce(&mut dyn Disk) -> Result<(), E>,
+) -> Result<(), E> {
     let look = look_closely(disk)?;
     if look.found != Found::Empty {
-        return Err(Corrupt::NotEmpty);
+        return Err(Corrupt::NotEmpty.into());
     }
     let first = Place {
         slot: 1,
@@ -27,11 +43,11 @@ pub fn create(disk: &mut dyn Disk, identity: &Identity, limits: &WalLimits) -> R
         identity: *identity,
         complete: false,
         counter: 1,
-        term: Term(0),
+        term,
         vote: None,
         floor_sequence: 0,
         floor_index: Index(0),
-        checkpoint: Index(0),
+        checkpoint: index,
         start: first,
         start_sequence: 1,
         next: Place::default(),
@@ -44,7 +60,7 @@ pub fn create(disk: &mut dyn Disk, identity: &Identity, limits: &WalLimits) -> R
         .filter_map(|name| name.file)
         .filter(|file| *file != File::Superblock(0))
     {
-        remove_if_there(disk, file)?;
+        remove_if_there(disk, file).map_err(Corrupt::from)?;
     }
     let work = [
         Work::Ballast {
@@ -59,12 +75,13 @@ pub fn create(disk: &mut dyn Disk, identity: &Identity, limits: &WalLimits) -> R
         },
     ];
     for work in work {
-        Job::new(work).run(disk).result?;
+        Job::new(work).run(disk).result.map_err(Corrupt::from)?;
     }
+    checkpoint(disk)?;
     block.complete = true;
     block.counter = 2;
     new_superblock(disk, 1, &block)?;
-    write_superblock(disk, 0, &block)
+    Ok(write_superblock(disk, 0, &block)?)
 }
 
 /// Puts a whole superblock under its name at once.

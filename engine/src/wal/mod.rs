@@ -24,7 +24,7 @@ pub(crate) mod mem_disk;
 
 pub use checkpoint_file::{CheckpointReader, CheckpointWriter};
 pub use corrupt::{Corrupt, Rot, WalFailed};
-pub use create::create;
+pub use create::{create, create_from};
 pub use group::Wal;
 pub use job::{Job, JobDone};
 pub use recover::{Progress, RecoverConfig, Recovered, Replayed, recover};

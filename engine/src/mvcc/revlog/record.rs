@@ -119,8 +119,10 @@ impl<'a> Stored<'a> {
         self.long(32)
     }
 
+    /// Whether it deletes its key. The empty key, which no client can name, has one record of version
+    /// 0 that does not: the mark that etcd's restore leaves where it raises the revision.
     pub(crate) fn is_tombstone(self) -> bool {
-        self.version() == 0
+        self.version() == 0 && self.word(0) != 0
     }
 
     pub(crate) fn chain(self) -> Chain {
