@@ -93,6 +93,19 @@ pub const SNAPSHOT_STEP_BYTES: usize = 256 << 10;
 /// Records that one step of a snapshot looks at: under a millisecond.
 pub const SNAPSHOT_LAYOUT_RECORDS: usize = 8192;
 
+/// Bytes of one leaf of a database that is read: bbolt keeps up to four entries together, however large, and no request is larger
+/// than 256 MiB.
+pub const SNAPSHOT_LEAF_BYTES_MAX: u64 = (1 << 30) + (1 << 20);
+
+/// Bytes of one branch of a database that is read. All branches on a path are in memory at a time.
+pub const SNAPSHOT_BRANCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Alarms of a snapshot that is read: more than a member keeps, and they fit into a checkpoint's description.
+pub const SNAPSHOT_ALARMS_MAX: usize = 2 * ALARMS_MAX;
+
+/// The highest revision that a snapshot may have or be raised to: half of what there are, so that none is ever used up.
+pub const SNAPSHOT_REVISION_MAX: i64 = i64::MAX >> 1;
+
 const _: () = assert!(LEAF_KEYS_MAX >= 8);
 const _: () = assert!(INNER_CHILDREN_MAX >= 8);
 

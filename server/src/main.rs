@@ -14,10 +14,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args: Vec<String> = env::args_os().skip(1).map(text).collect();
-    if let Some(("restore", rest)) = args.split_first().map(|(word, rest)| (word.as_str(), rest)) {
-        return restore::main(rest);
+    let mut words = env::args_os().skip(1).peekable();
+    if words.next_if(|word| word == "restore").is_some() {
+        return restore::main(words);
     }
+    let args: Vec<String> = words.map(text).collect();
     let variables = env::vars_os().map(|(name, value)| (text(name), text(value)));
     let mut warnings = Vec::new();
     let code = match config::load(&args, variables, &mut warnings) {

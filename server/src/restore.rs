@@ -3,6 +3,7 @@
 //! Promises: the snapshot is read and checked whole before anything is made; a directory that holds anything is not touched; what a
 //! failure leaves half made is taken away again. Never: a change to the snapshot. Start at [`main`].
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::FileExt;
@@ -13,12 +14,13 @@ use std::time::{Duration, Instant};
 use basalt_engine::apply::{Alarms, Meta};
 use basalt_engine::disk::{Disk, DiskError};
 use basalt_engine::io::{DataDir, DirRefused};
+use basalt_engine::limits::SNAPSHOT_REVISION_MAX;
 use basalt_engine::member::Members;
 use basalt_engine::mvcc::{ContentWriter, Record};
 use basalt_engine::replica::CheckpointImport;
 use basalt_engine::snapshot::{Database, Import, ImportRefused, Source, file_digest};
 use basalt_engine::types::{Index, LeaseId, Revision, Term};
-use basalt_engine::wal::{self, Corrupt};
+use basalt_engine::wal::{self, Corrupt, Found};
 use clap::Parser;
 
 use crate::boot::{BootError, FirstMembers, wal_limits};
@@ -37,7 +39,7 @@ struct Flags {
     files: Vec<PathBuf>,
     /// The data directory to make; absent or empty. <name>.etcd by default.
     #[arg(long)]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<String>,
     /// Accepted for etcdutl's sake: basalt keeps its log in the data directory.
     #[arg(long)]
     wal_dir: Option<PathBuf>,
@@ -87,8 +89,8 @@ enum RestoreFailed {
 }
 
 /// The command, without its name. Its status is etcdutl's: 128 for a wrong command line, 1 for everything else.
-pub fn main(args: &[String]) -> ExitCode {
-    let words = std::iter::once("basalt restore".to_owned()).chain(args.iter().cloned());
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let words = std::iter::once("basalt restore".into()).chain(args);
     let flags = match Flags::try_parse_from(words) {
         Ok(flags) => flags,
         Err(error) if !error.use_stderr() => {
@@ -127,12 +129,18 @@ fn restore(flags: &Flags, path: &Path) -> Result<(), RestoreFailed> {
     let bumped = i64::try_from(flags.bump_revision)
         .ok()
         .and_then(|by| import.revision.checked_add(by))
+        .filter(|bumped| *bumped <= SNAPSHOT_REVISION_MAX)
         .ok_or_else(|| {
             let (revision, by) = (import.revision, flags.bump_revision);
             RestoreFailed::Refused(format!("revision {revision} cannot be raised by {by}"))
         })?;
     let was_there = config.data_dir.exists();
-    let made = make(&config, &first, &mut import, bumped);
+    let dir = DataDir::open(&config.data_dir)?;
+    // Meanwhile somebody else may have come; from here on nobody can.
+    if wal::look(&mut dir.disk())? != Found::Empty {
+        return Err(not_empty(&config.data_dir));
+    }
+    let made = make(&dir, &config, &first, &mut import, bumped);
     if made.is_err() {
         take_away(&config.data_dir, was_there);
     }
@@ -155,7 +163,14 @@ fn config_of(flags: &Flags) -> Result<Config, RestoreFailed> {
         return Err(RestoreFailed::Refused(why.to_owned()));
     }
     let data_dir = match &flags.data_dir {
-        Some(path) => path.display().to_string(),
+        Some(path) => path.clone(),
+        None if flags.name.contains('/') => {
+            let why = format!(
+                "--name {:?} names no directory; give --data-dir",
+                flags.name
+            );
+            return Err(RestoreFailed::Refused(why));
+        }
         None => format!("{}.etcd", flags.name),
     };
     let words = [
@@ -184,11 +199,15 @@ fn refuse_used(path: &Path) -> Result<(), RestoreFailed> {
     };
     match is_free {
         true => Ok(()),
-        false => Err(RestoreFailed::Refused(format!(
-            "data-dir {:?} not empty or could not be read",
-            path.display().to_string()
-        ))),
+        false => Err(not_empty(path)),
     }
+}
+
+fn not_empty(path: &Path) -> RestoreFailed {
+    RestoreFailed::Refused(format!(
+        "data-dir {:?} not empty or could not be read",
+        path.display().to_string()
+    ))
 }
 
 /// The file and the length of its database, whose digest was checked.
@@ -233,12 +252,12 @@ fn open(path: &Path, skips_check: bool) -> Result<(File, u64), RestoreFailed> {
 }
 
 fn make(
+    dir: &DataDir,
     config: &Config,
     first: &FirstMembers,
     import: &mut Import<FileSource>,
     bumped: i64,
 ) -> Result<(), RestoreFailed> {
-    let dir = DataDir::open(&config.data_dir)?;
     let identity = first.identity()?;
     let mut members = Members::default();
     for member in &first.members {
@@ -262,7 +281,8 @@ fn make(
     let write = |disk: &mut dyn Disk| -> Result<(), RestoreFailed> {
         let mut checkpoint = CheckpointImport::begin(&meta, identity.salt, disk)?;
         let mut content = ContentWriter::begin(checkpoint.content(), bumped, compacted, finished);
-        let mut report = Report::new("restoring", import.records);
+        let records = import.records;
+        let mut report = Report::new("restoring", records);
         let mut done = 0;
         import.each_record(|record| {
             content.record(checkpoint.content(), record);
@@ -271,6 +291,10 @@ fn make(
             report.on(done);
             Ok::<_, RestoreFailed>(())
         })?;
+        if done != records {
+            let why = "the snapshot changed while it was read".to_owned();
+            return Err(RestoreFailed::Refused(why));
+        }
         if is_bumped {
             content.record(checkpoint.content(), &mark_of(bumped));
         }

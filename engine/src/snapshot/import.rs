@@ -4,6 +4,7 @@ use basalt_pb::hot::{self, KeyValue, Wire};
 
 use super::buckets::{Bucket, REVISION_KEY_BYTES};
 use super::read::{Damage, Database, Source};
+use crate::limits::{SNAPSHOT_ALARMS_MAX, SNAPSHOT_REVISION_MAX};
 use crate::member::Release;
 use crate::mvcc::Record;
 use crate::types::{LeaseId, MemberId, Revision};
@@ -45,6 +46,14 @@ pub enum ImportRefused<E> {
     /// It has what this release cannot keep, and losing it in silence would be worse.
     #[error("the snapshot has {0}, which this release of basalt does not support yet")]
     Unsupported(&'static str),
+    /// It has more of something than any cluster.
+    #[error("the snapshot has more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The most that are taken.
+        max: usize,
+    },
     /// It comes from a later release.
     #[error("the snapshot is of a cluster of version {0}, later than this release's")]
     Later(Release),
@@ -78,9 +87,6 @@ impl<S: Source> Import<S> {
         // As etcd: a compaction may be newer than every record that it left.
         import.revision = revision.max(import.compacted);
         import.records = records;
-        if import.finished > import.compacted {
-            import.finished = import.compacted;
-        }
         Ok(import)
     }
 
@@ -92,9 +98,14 @@ impl<S: Source> Import<S> {
         &mut self,
         mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut last = None;
         let found = self.database.bucket(KEY.as_bytes(), |key, value| {
-            let record = read_record(key, value)
-                .map_err(|what| Stop::Import(ImportRefused::Entry { bucket: KEY, what }))?;
+            let refuse = |what| Stop::Import(ImportRefused::Entry { bucket: KEY, what });
+            let record = read_record(key, value).map_err(refuse)?;
+            // Keys ascend, but a deletion has one byte more than a put of the same revision.
+            if last.replace(record.mod_revision) == Some(record.mod_revision) {
+                return Err(refuse("two records have one revision"));
+            }
             each(&record).map_err(Stop::Each)
         });
         match found {
@@ -135,6 +146,12 @@ impl<S: Source> Import<S> {
                 bucket: "alarm",
                 what: "an alarm cannot be read",
             })?;
+            if alarms.len() == SNAPSHOT_ALARMS_MAX {
+                return Err(ImportRefused::TooMany {
+                    what: "alarms",
+                    max: SNAPSHOT_ALARMS_MAX,
+                });
+            }
             alarms.push(alarm);
             Ok::<_, ImportRefused<S::Error>>(())
         })?;
@@ -193,7 +210,8 @@ fn read_revision(key: &[u8]) -> Option<Revision> {
     let key: &[u8; REVISION_KEY_BYTES] = key.try_into().ok()?;
     let number = |at: usize| key[at..].first_chunk().map(|it| i64::from_be_bytes(*it));
     let (main, sub) = (number(0)?, number(9)?);
-    (key[8] == b'_' && main >= 0 && sub >= 0).then(|| Revision::new(main, sub))
+    let is_possible = key[8] == b'_' && (0..=SNAPSHOT_REVISION_MAX).contains(&main) && sub >= 0;
+    is_possible.then(|| Revision::new(main, sub))
 }
 
 fn read_record<'a>(key: &[u8], value: &'a [u8]) -> Result<Record<'a>, &'static str> {
@@ -222,7 +240,7 @@ fn read_record<'a>(key: &[u8], value: &'a [u8]) -> Result<Record<'a>, &'static s
     }
     let is_whole = !is_tombstone
         && !kv.key.is_empty()
-        && kv.version > 0
+        && (1..=revision.main).contains(&kv.version)
         && kv.mod_revision == revision.main
         && (1..=revision.main).contains(&kv.create_revision);
     if !is_whole {

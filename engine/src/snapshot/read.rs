@@ -3,8 +3,7 @@ use sha2::{Digest, Sha256};
 use super::page::{
     self, ELEMENT_BYTES, HEAD_BYTES, IS_BUCKET, Kind, PAGE_BYTES_MAX, PAGE_BYTES_MIN,
 };
-
-use crate::limits::SNAPSHOT_STEP_BYTES;
+use crate::limits::{SNAPSHOT_BRANCH_BYTES_MAX, SNAPSHOT_LEAF_BYTES_MAX, SNAPSHOT_STEP_BYTES};
 
 /// The bytes of a file that somebody else may have written.
 pub trait Source {
@@ -157,11 +156,6 @@ impl<S: Source> Database<S> {
         Ok(true)
     }
 
-    /// Gives the source back.
-    pub fn into_source(self) -> S {
-        self.source
-    }
-
     /// Visits all entries below `root`. Checks that keys ascend over all leaves.
     fn walk<E: From<Damage<S::Error>>>(
         &mut self,
@@ -225,9 +219,17 @@ impl<S: Source> Database<S> {
             .ok_or_else(|| self.bad(id, "it is reached twice"))?;
         let first = bytes.len();
         let whole = (overflow + 1) * self.page_bytes as u64;
-        let Ok(whole) = usize::try_from(whole) else {
-            return Err(self.bad(id, "it is longer than memory"));
+        let bytes_max = match page::half(&bytes, 8) == Some(Kind::Branch as u16) {
+            true => SNAPSHOT_BRANCH_BYTES_MAX,
+            false => SNAPSHOT_LEAF_BYTES_MAX,
         };
+        if whole > bytes_max {
+            return Err(self.bad(id, "it is longer than any page of etcd's"));
+        }
+        let whole = usize::try_from(whole).map_err(|_| self.bad(id, TOO_LONG))?;
+        bytes
+            .try_reserve_exact(whole - first)
+            .map_err(|_| self.bad(id, TOO_LONG))?;
         bytes.resize(whole, 0);
         let rest = &mut bytes[first..];
         self.source
@@ -338,6 +340,8 @@ pub fn file_digest<S: Source>(
     }
     Ok(digest.finalize().into())
 }
+
+const TOO_LONG: &str = "it is longer than the free memory";
 
 /// Levels of a tree: with two children each, more leaves than 64 bits can count.
 const DEPTH_MAX: usize = 64;

@@ -32,7 +32,11 @@ fn description() -> Description {
 }
 
 fn file(reader: &Reader) -> Vec<u8> {
-    let mut snapshot = Snapshot::new(description(), History::take(reader).unwrap());
+    file_of(description(), reader)
+}
+
+fn file_of(description: Description, reader: &Reader) -> Vec<u8> {
+    let mut snapshot = Snapshot::new(description, History::take(reader).unwrap());
     let mut out = Vec::new();
     loop {
         match snapshot.step(&mut out).unwrap() {
@@ -210,7 +214,7 @@ fn what_was_written_is_read_back_record_by_record() {
 /// [RESTORE-3] Every byte of a foreign file may be anything.
 #[test]
 fn damaged_files_are_refused_or_read_but_never_trusted() {
-    let (_store, reader) = store(200, b"value");
+    let (_store, reader) = store(90, b"value");
     let file = file(&reader);
     for at in 0..file.len() {
         if file[at] == 0 && at % PAGE_BYTES >= 64 {
@@ -263,4 +267,49 @@ fn one_good_meta_page_is_enough() {
     assert_eq!(fuzz::import(&file).unwrap(), 4);
     file[PAGE_BYTES + 20] ^= 1;
     assert_eq!(refusal(&file), "invalid database");
+}
+
+/// [RESTORE-3] A deletion sorts behind a put of the same revision: order alone does not tell them apart.
+#[test]
+fn two_records_of_one_revision_are_refused() {
+    let (_store, reader) = store(3, b"value");
+    let mut file = file(&reader);
+    let key = |main: u64| [&main.to_be_bytes()[..], b"_", &[0; 8]].concat();
+    let deletion = [&key(5)[..], b"t"].concat();
+    let at = file.windows(18).position(|it| it == deletion).unwrap();
+    file[at..at + 17].copy_from_slice(&key(4));
+    assert_eq!(
+        refusal(&file),
+        "bucket `key`: two records have one revision"
+    );
+}
+
+/// [RESTORE-3] What is kept in memory is bounded, whoever wrote the file.
+#[test]
+fn more_alarms_than_a_cluster_has_are_refused() {
+    let (_store, reader) = store(3, b"value");
+    let alarms = |count| Description {
+        alarms: (1..=count).map(|member| (MemberId(member), 1)).collect(),
+        ..description()
+    };
+    let max = crate::limits::SNAPSHOT_ALARMS_MAX;
+    assert_eq!(
+        fuzz::import(&file_of(alarms(max as u64), &reader)).unwrap(),
+        4
+    );
+    assert_eq!(
+        refusal(&file_of(alarms(max as u64 + 1), &reader)),
+        format!("the snapshot has more than {max} alarms")
+    );
+}
+
+/// [RESTORE-3] The next put would run past the last revision there is.
+#[test]
+fn revisions_that_leave_no_room_are_refused() {
+    let (_store, reader) = store(3, b"value");
+    let mut file = file(&reader);
+    let key = [&5_u64.to_be_bytes()[..], b"_", &[0; 8], b"t"].concat();
+    let at = file.windows(18).position(|it| it == key).unwrap();
+    file[at] = 0x7F;
+    assert_eq!(refusal(&file), "bucket `key`: a key is no revision");
 }

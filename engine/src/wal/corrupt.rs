@@ -82,6 +82,11 @@ pub enum Corrupt {
     /// A directory was to be made where one is.
     #[error("the data directory is not empty; nothing was changed")]
     NotEmpty,
+    /// Making the directory from a snapshot was not finished: what should be in it is not.
+    #[error(
+        "a restore into this directory was interrupted; remove the directory and restore the snapshot again"
+    )]
+    Unfinished,
     /// A file of the log or the checkpoint is not there.
     #[error("member/{file} is missing; put it back, or restore the directory from a backup")]
     Missing {

@@ -189,7 +189,7 @@ enum Copy {
 /// What a data directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing, or what was left of making one: [`super::create`] may go on.
+    /// Nothing, or what was left of making an empty one: [`super::create`] may go on.
     Empty,
     /// A member's data.
     Ours(Superblock),
@@ -272,10 +272,11 @@ pub(super) fn look_closely(disk: &mut dyn Disk) -> Result<Look, Corrupt> {
         [Copy::Unreadable(error), _] | [_, Copy::Unreadable(error)] => return Err((*error).into()),
         _ => return Err(Corrupt::SuperblocksDamaged),
     };
-    let found = if newest.complete {
-        Found::Ours(newest)
-    } else {
-        Found::Empty
+    let found = match newest.complete {
+        true => Found::Ours(newest),
+        // An empty member in the place of the snapshot's would be taken for the restored one.
+        false if newest.checkpoint != Index(0) => return Err(Corrupt::Unfinished),
+        false => Found::Empty,
     };
     Ok(Look {
         found,
