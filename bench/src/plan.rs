@@ -105,6 +105,7 @@ pub(crate) const COMMITTED: &[(&str, &str)] = &[
     ("full", include_str!("../plans/full.json")),
     ("quick", include_str!("../plans/quick.json")),
     ("a-a", include_str!("../plans/a-a.json")),
+    ("storage", include_str!("../plans/storage.json")),
 ];
 
 /// How much effort a cell gets.
@@ -203,6 +204,12 @@ pub(crate) enum Kind {
     TxnPuts,
     /// One txn of `batch` compares that hold, and one put.
     TxnCompares,
+    /// One page of `limit` keys of a walk over all keys, at a fixed revision, as Kubernetes lists.
+    ListPage,
+    /// The number of all keys.
+    Count,
+    /// The names of all keys.
+    KeysOnly,
 }
 
 /// The shape of a run's data and requests.
@@ -227,6 +234,10 @@ pub(crate) struct Shape {
     /// Keys of one answer of the range and mixed workloads
     #[arg(long, default_value_t = 1000)]
     pub limit: u32,
+    /// Ranges end behind their last key instead of carrying a limit, so that no server counts what lies beyond
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spans: bool,
     /// Reads for each write of the mixed workload
     #[arg(long, default_value_t = 1.0)]
     pub read_ratio: f64,
@@ -250,6 +261,7 @@ impl Default for Shape {
             value_size: 256,
             serializable: false,
             limit: 1000,
+            spans: false,
             read_ratio: 1.0,
             conflict_percent: 0,
             batch: 10,

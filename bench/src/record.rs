@@ -72,6 +72,12 @@ pub(crate) struct Figures {
     pub inner_operations: u64,
     pub seconds: f64,
     pub per_second: f64,
+    /// Bytes of values that were acknowledged or returned, by the second.
+    #[serde(default)]
+    pub value_bytes_per_second: f64,
+    /// Pages of one walk over all keys times the mean of their latencies, for workloads that walk.
+    #[serde(default)]
+    pub walk_seconds: Option<f64>,
     pub latency: Latency,
     /// Reads and writes apart, for workloads that have both.
     #[serde(default)]

@@ -17,6 +17,9 @@ pub(crate) struct Answer {
     /// Marker of the first value, and whether those of all others follow it one by one.
     pub marker: u64,
     pub is_consecutive: bool,
+    /// Of a RangeResponse: keys in the range, and whether some are beyond its limit.
+    pub count: u64,
+    pub more: bool,
     /// Of all values.
     pub value_bytes: u64,
     /// Of the last key.
@@ -49,7 +52,9 @@ impl Answer {
                 (1, WireType::Len) => answer.revision = header_revision(wire.bytes().ok()?)?,
                 (2, WireType::Len) => each(answer.key_value(wire.bytes().ok()?)?),
                 (2, WireType::Varint) => answer.succeeded = wire.boolean().ok()?,
-                // TxnResponse.responses; RangeResponse.more is a varint.
+                (3, WireType::Varint) => answer.more = wire.boolean().ok()?,
+                (4, WireType::Varint) => answer.count = wire.varint().ok()?,
+                // TxnResponse.responses.
                 (3, WireType::Len) => answer.response_op(wire.bytes().ok()?)?,
                 _ => wire.skip(field).ok()?,
             }
@@ -89,11 +94,14 @@ impl Answer {
                 _ => wire.skip(field).ok()?,
             }
         }
-        let marker = u64::from_be_bytes(*kv.value.first_chunk::<MARKER_BYTES>()?);
-        if self.kvs == 0 {
-            self.marker = marker;
-        } else {
-            self.is_consecutive &= self.marker.checked_add(u64::from(self.kvs)) == Some(marker);
+        // A key without its value has no marker either.
+        if !kv.value.is_empty() {
+            let marker = u64::from_be_bytes(*kv.value.first_chunk::<MARKER_BYTES>()?);
+            if self.kvs == 0 {
+                self.marker = marker;
+            } else {
+                self.is_consecutive &= self.marker.checked_add(u64::from(self.kvs)) == Some(marker);
+            }
         }
         self.kvs += 1;
         self.value_bytes += kv.value.len() as u64;

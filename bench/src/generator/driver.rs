@@ -15,7 +15,7 @@ use super::alarm::Alarm;
 use super::judge::Judge;
 use super::link::{Call, Link};
 use super::pace::Pace;
-use super::workload::{Ask, Workload};
+use super::workload::{Ask, Workload, spread};
 use super::{Interrupted, Progress};
 
 /// The generator.
@@ -375,12 +375,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// The `place`-th key of a walk over all keys in steps that share no factor with most counts.
-fn spread(place: u32, keys: u32) -> u32 {
-    const STEP: u64 = 0x9E37_79B1;
-    (u64::from(place) * STEP % u64::from(keys)) as u32
 }
 
 /// Operations that an open loop may have unanswered; what is due beyond is counted as failed.

@@ -15,6 +15,8 @@ pub(crate) struct Found {
     pub verified: Verified,
     /// Puts or compares in one operation.
     pub inner: u64,
+    /// Operations that walk once over all keys.
+    pub walk_pages: Option<u32>,
     pub capacity: Option<Capacity>,
     pub overload: Option<Overload>,
     /// Bytes of the server's memory, now and at most.
@@ -29,6 +31,7 @@ impl Found {
             elapsed,
             cost,
             answered,
+            value_bytes,
             ..
         } = self.outcome;
         let operations = self.recorder.done();
@@ -44,6 +47,10 @@ impl Found {
             inner_operations: operations * self.inner,
             seconds,
             per_second: answered as f64 / seconds,
+            value_bytes_per_second: value_bytes as f64 / seconds,
+            walk_seconds: self
+                .walk_pages
+                .map(|pages| f64::from(pages) * latency.mean_us / 1e6),
             latency,
             parts,
             per_operation: PerOperation {

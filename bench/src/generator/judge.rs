@@ -25,6 +25,8 @@ pub(crate) struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// Operations of an open loop that were due while too many were unanswered.
     pub over_limit: u64,
+    /// Of all values that were acknowledged or returned.
+    pub value_bytes: u64,
 }
 
 /// All that answers are held against.
@@ -69,6 +71,7 @@ impl Tally {
             wrong: self.wrong - earlier.wrong,
             failures,
             over_limit: self.over_limit - earlier.over_limit,
+            value_bytes: self.value_bytes - earlier.value_bytes,
         }
     }
 }
@@ -120,6 +123,17 @@ impl Judge {
         answer.filter(|_| is_right)
     }
 
+    /// Whether the keys are all there, in order and by their names.
+    fn names(&self, message: &[u8]) -> Option<Answer> {
+        let mut number = 0;
+        let mut is_right = true;
+        let answer = Answer::read_with(message, &mut |kv| {
+            is_right &= self.workload.is_named(number, kv.key);
+            number += 1;
+        });
+        answer.filter(|_| is_right)
+    }
+
     fn record(&mut self, call: &Call) {
         let (measured, recorder) = match &mut self.earlier {
             Some((measured, recorder)) if measured.contains(&call.due) => (&*measured, recorder),
@@ -141,34 +155,42 @@ impl Hearing for Judge {
     fn on_message(&mut self, call: &Call, message: &[u8]) -> Option<Answer> {
         match call.question.ask {
             Ask::Page => self.page(call, message),
+            Ask::KeysOnly => self.names(message),
             _ => Answer::read(message),
         }
     }
 
     fn on_end(&mut self, call: Call, ending: Result<Option<Answer>, &Status>) {
         self.ended += 1;
-        let verdict = match ending {
+        let (verdict, answer) = match ending {
             Err(status) => {
                 let text = status.to_string();
                 *self.tally.failures.entry(text).or_insert(0) += 1;
                 return;
             }
-            Ok(None) => Verdict::Wrong,
+            Ok(None) => (Verdict::Wrong, Answer::default()),
             Ok(Some(answer)) => {
                 if call.question.ask == Ask::Revision {
                     self.revision = answer.revision;
                 }
-                self.workload.judge(call.question, &answer)
+                (self.workload.judge(call.question, &answer), answer)
             }
         };
-        match verdict {
+        let changes = match verdict {
             Verdict::Wrong => {
                 self.tally.wrong += 1;
                 return;
             }
-            Verdict::Conflict => self.tally.conflicts += 1,
-            Verdict::Good { changes } => self.tally.changes += u64::from(changes),
-        }
+            Verdict::Conflict => {
+                self.tally.conflicts += 1;
+                false
+            }
+            Verdict::Good { changes } => changes,
+        };
+        self.tally.changes += u64::from(changes);
+        self.tally.value_bytes += self
+            .workload
+            .value_bytes(call.question.ask, &answer, changes);
         self.tally.good += 1;
         if call.question.ask.is_counted() {
             self.record(&call);

@@ -15,6 +15,7 @@ mod link;
 mod overload;
 mod pace;
 mod recorder;
+mod requests;
 mod run;
 mod template;
 mod workload;
@@ -120,6 +121,7 @@ pub(crate) fn measure(
         recorder,
         verified: session.verify()?,
         inner: session.inner(),
+        walk_pages: session.walk_pages(),
         capacity,
         overload,
         memory,

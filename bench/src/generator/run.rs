@@ -64,6 +64,8 @@ pub(crate) struct Outcome {
     pub answered: u64,
     /// Operations that became due in the measured time of an open loop and were begun or counted as failed.
     pub offered: u64,
+    /// Bytes of values in those answers.
+    pub value_bytes: u64,
 }
 
 impl<'a> Session<'a> {
@@ -149,6 +151,7 @@ impl<'a> Session<'a> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let ends = begins + measured.as_nanos() as u64;
         let (good, offered) = (self.driver.judge.tally.good, self.offered());
+        let value_bytes = self.driver.judge.tally.value_bytes;
         self.driver.judge.measured = begins..ends;
         let part = self.part(stretch.name, measured.as_secs_f64());
         self.driver.resume(Some(ends), part, self.progress)?;
@@ -162,6 +165,7 @@ impl<'a> Session<'a> {
             before,
             answered: judge.tally.good - good,
             offered: self.offered() - offered,
+            value_bytes: judge.tally.value_bytes - value_bytes,
         })
     }
 
@@ -188,6 +192,11 @@ impl<'a> Session<'a> {
     /// Puts or compares in one operation.
     pub(crate) fn inner(&self) -> u64 {
         self.driver.judge.workload.inner()
+    }
+
+    /// Requests of one walk over all keys, when that is the workload.
+    pub(crate) fn walk_pages(&self) -> Option<u32> {
+        self.driver.judge.workload.walk_pages()
     }
 
     /// Checks that everything acknowledged is there, and nothing else.

@@ -1,10 +1,11 @@
 //! What is asked of the server: keys, values and requests from a seed, and what every answer must show.
 
-use basalt_pb::hot::{self, PutRequest, RangeRequest, WireType};
+use basalt_pb::hot;
 
 use super::answer::Answer;
 use super::keys::Keys;
-use super::template::{Builder, Template, longest_alike};
+use super::requests::{Templates, list_page, load_batch, page, txn_of_compare, txn_of_puts};
+use super::template::longest_alike;
 use crate::plan::{Kind, Shape};
 
 /// The method that a request goes to.
@@ -39,6 +40,12 @@ pub(crate) enum Ask {
     Get,
     /// `limit` keys.
     Range,
+    /// `limit` keys of a walk over all, at one revision.
+    ListPage,
+    /// The number of all keys.
+    Count,
+    /// The names of all keys.
+    KeysOnly,
     /// Put if the mod revision is the one seen last, else read.
     Txn,
     /// The same with a revision that was overtaken.
@@ -57,7 +64,14 @@ impl Ask {
     pub(crate) fn method(self) -> Method {
         match self {
             Ask::Put => Method::Put,
-            Ask::Get | Ask::Range | Ask::Revision | Ask::ReadBack | Ask::Page => Method::Range,
+            Ask::Get
+            | Ask::Range
+            | Ask::ListPage
+            | Ask::Count
+            | Ask::KeysOnly
+            | Ask::Revision
+            | Ask::ReadBack
+            | Ask::Page => Method::Range,
             Ask::Load | Ask::Txn | Ask::OutdatedTxn | Ask::TxnPuts | Ask::TxnCompares => {
                 Method::Txn
             }
@@ -99,19 +113,11 @@ pub(crate) struct Workload {
     value: Vec<u8>,
     /// By key: the newest revision of a change that was acknowledged or read; 0 when none was.
     seen: Vec<i64>,
+    /// The store's revision when it was asked last: walks go on at it.
+    revision: i64,
+    /// Pages of the walk that were drawn.
+    pages: u32,
     templates: Templates,
-}
-
-struct Templates {
-    put: Template,
-    get: Template,
-    read_back: Template,
-    range: Template,
-    page: Template,
-    load: Template,
-    /// By bytes of the revision's varint.
-    txn: [Option<Template>; REVISION_BYTES_MAX],
-    batch: Template,
 }
 
 impl Workload {
@@ -132,6 +138,8 @@ impl Workload {
             random,
             value,
             seen: vec![0; shape.keys as usize],
+            revision: 0,
+            pages: 0,
         }
     }
 
@@ -158,9 +166,24 @@ impl Workload {
         self.shape.workload == Kind::Mixed
     }
 
+    /// Requests of one walk over all keys, when that is the workload.
+    pub(crate) fn walk_pages(&self) -> Option<u32> {
+        (self.shape.workload == Kind::ListPage).then(|| self.keys.count.div_ceil(self.shape.limit))
+    }
+
+    /// Bytes of the values that a right answer acknowledged or returned.
+    pub(crate) fn value_bytes(&self, ask: Ask, answer: &Answer, changes: bool) -> u64 {
+        let puts = match ask {
+            _ if !changes => return answer.value_bytes,
+            Ask::TxnPuts => u64::from(self.shape.batch),
+            _ => 1,
+        };
+        puts * u64::from(self.shape.value_size)
+    }
+
     /// Writes the next request.
     pub(crate) fn draw(&mut self, out: &mut Vec<u8>) -> Question {
-        let key = self.random.u32(0..self.keys.count);
+        let mut key = self.random.u32(0..self.keys.count);
         let ask = match self.shape.workload {
             Kind::Put => Ask::Put,
             Kind::Get => Ask::Get,
@@ -172,8 +195,29 @@ impl Workload {
             Kind::Mixed => Ask::Put,
             Kind::TxnPuts => Ask::TxnPuts,
             Kind::TxnCompares => Ask::TxnCompares,
+            Kind::ListPage => {
+                key = self.next_page();
+                Ask::ListPage
+            }
+            Kind::Count | Kind::KeysOnly => {
+                key = 0;
+                if self.shape.workload == Kind::Count {
+                    Ask::Count
+                } else {
+                    Ask::KeysOnly
+                }
+            }
         };
         self.write(ask, key, out)
+    }
+
+    /// The first key of the next page. What pages cost differs along the walk, so they are taken in an order of which every part is a fair
+    /// sample: a slow server ends a slice long before the walk.
+    fn next_page(&mut self) -> u32 {
+        let pages = self.keys.count.div_ceil(self.shape.limit);
+        let page = spread(self.pages % pages, pages);
+        self.pages += 1;
+        page * self.shape.limit
     }
 
     /// Writes a request about `key`.
@@ -190,6 +234,8 @@ impl Workload {
             Ask::Get => self.templates.get.write(keys, key, out),
             Ask::Revision | Ask::ReadBack => self.templates.read_back.write(keys, key, out),
             Ask::Range => self.templates.range.write(keys, key, out),
+            Ask::ListPage => list_page(keys, key, self.shape.limit, self.revision, out),
+            Ask::Count | Ask::KeysOnly => self.templates.whole.write(keys, key, out),
             Ask::Page => self.templates.page.write(keys, key, out),
             Ask::TxnPuts | Ask::TxnCompares => self.templates.batch.write(keys, key, out),
             Ask::Load if self.loaded_by(key) == self.load_batch() => {
@@ -230,9 +276,32 @@ impl Workload {
         let limit = self.shape.limit;
         match ask {
             Ask::Put => self.changed(key, 1, answer, answer.revision > 1),
-            Ask::Get | Ask::ReadBack | Ask::Revision => self.found(key, 1, answer),
+            Ask::Get | Ask::ReadBack => self.found(key, 1, answer),
+            Ask::Revision => {
+                self.revision = answer.revision;
+                self.found(key, 1, answer)
+            }
             Ask::Range if limit == 0 => self.found(key, self.keys.count - key, answer),
             Ask::Range => self.found(key, limit.min(self.keys.count - key), answer),
+            Ask::ListPage => {
+                let rest = self.keys.count - key;
+                let is_right = answer.count == u64::from(rest) && answer.more == (limit < rest);
+                match self.found(key, limit.min(rest), answer) {
+                    UNCHANGED if is_right => UNCHANGED,
+                    _ => Verdict::Wrong,
+                }
+            }
+            Ask::Count | Ask::KeysOnly => {
+                let keys = if ask == Ask::Count {
+                    0
+                } else {
+                    self.keys.count
+                };
+                let is_right = answer.count == u64::from(self.keys.count)
+                    && answer.kvs == keys
+                    && answer.value_bytes == 0;
+                if is_right { UNCHANGED } else { Verdict::Wrong }
+            }
             Ask::Page => self.found(key, self.paged_by(key), answer),
             Ask::Load => {
                 let count = self.loaded_by(key);
@@ -264,6 +333,13 @@ impl Workload {
         }
     }
 
+    /// Whether a key has the name of that number.
+    pub(crate) fn is_named(&self, number: u32, key: &[u8]) -> bool {
+        let mut name = Vec::with_capacity(self.keys.bytes);
+        self.keys.push(u64::from(number), &mut name);
+        name == key
+    }
+
     /// Checks one key of a page: name, value, and that no acknowledged change is missing.
     pub(crate) fn judge_whole(
         &mut self,
@@ -272,9 +348,7 @@ impl Workload {
         value: &[u8],
         revision: i64,
     ) -> bool {
-        let mut name = Vec::with_capacity(self.keys.bytes);
-        self.keys.push(u64::from(number), &mut name);
-        let is_right = name == key
+        let is_right = self.is_named(number, key)
             && value.len() == self.value.len()
             && value[8..] == self.value[8..]
             && value[..8] == u64::from(number).to_be_bytes()
@@ -309,169 +383,13 @@ impl Workload {
     }
 }
 
-impl Templates {
-    fn new(shape: &Shape, keys: Keys, value: &[u8]) -> Self {
-        let own = |_| (0, false);
-        let get = |serializable| {
-            let encode = |builder: &mut Builder<'_>| {
-                RangeRequest {
-                    key: builder.key,
-                    serializable,
-                    ..RangeRequest::default()
-                }
-                .write(&mut builder.out);
-            };
-            Template::new(keys, value, encode, own)
-        };
-        let mut last = Vec::new();
-        keys.push(u64::from(keys.count - 1), &mut last);
-        last.push(0);
-        let range = |builder: &mut Builder<'_>| {
-            RangeRequest {
-                key: builder.key,
-                range_end: &last,
-                limit: i64::from(shape.limit),
-                serializable: shape.serializable,
-                ..RangeRequest::default()
-            }
-            .write(&mut builder.out);
-        };
-        // Without a limit: a server may count what is beyond it, key by key.
-        let paged = |builder: &mut Builder<'_>| {
-            RangeRequest {
-                key: builder.key,
-                range_end: builder.key,
-                serializable: true,
-                ..RangeRequest::default()
-            }
-            .write(&mut builder.out);
-        };
-        let batch = u32::from(shape.batch);
-        Self {
-            put: Template::new(keys, value, put, own),
-            get: get(shape.serializable),
-            read_back: get(false),
-            range: Template::new(keys, value, range, own),
-            page: Template::new(keys, value, paged, |place| match place {
-                0 => (0, false),
-                _ => (page(shape), true),
-            }),
-            load: txn_of_puts(keys, value, load_batch(shape)),
-            txn: [const { None }; REVISION_BYTES_MAX],
-            batch: match shape.workload {
-                Kind::TxnCompares => txn_of_compares(keys, value, batch),
-                _ => txn_of_puts(keys, value, batch),
-            },
-        }
-    }
-}
-
-fn put(builder: &mut Builder<'_>) {
-    PutRequest {
-        key: builder.key,
-        value: builder.value,
-        ..PutRequest::default()
-    }
-    .write(&mut builder.out);
-}
-
-/// A request of a list of a txn, inside a RequestOp.
-fn operation(
-    builder: &mut Builder<'_>,
-    list: u32,
-    kind: u32,
-    encode: impl FnOnce(&mut Builder<'_>),
-) {
-    let operation = hot::begin_nested(&mut builder.out, list);
-    let request = hot::begin_nested(&mut builder.out, kind);
-    encode(builder);
-    hot::end_nested(&mut builder.out, request);
-    hot::end_nested(&mut builder.out, operation);
-}
-
-fn txn_of_puts(keys: Keys, value: &[u8], count: u32) -> Template {
-    let encode = |builder: &mut Builder<'_>| {
-        (0..count).for_each(|_| operation(builder, SUCCESS, PUT, put));
-    };
-    Template::new(keys, value, encode, |place| (place as u32, false))
-}
-
-/// Each key exists: its create revision is above 0.
-fn txn_of_compares(keys: Keys, value: &[u8], count: u32) -> Template {
-    let encode = |builder: &mut Builder<'_>| {
-        for _ in 0..count {
-            let compare = hot::begin_nested(&mut builder.out, COMPARE);
-            hot::put_int_field(&mut builder.out, 1, GREATER);
-            hot::put_int_field(&mut builder.out, 2, CREATE);
-            hot::put_bytes_field(&mut builder.out, 3, builder.key);
-            // A member of a oneof is written even when it is zero.
-            hot::put_tag(&mut builder.out, 5, WireType::Varint);
-            hot::put_varint(&mut builder.out, 0);
-            hot::end_nested(&mut builder.out, compare);
-        }
-        operation(builder, SUCCESS, PUT, put);
-    };
-    Template::new(keys, value, encode, |place| match place as u32 {
-        place if place < count => (place, false),
-        _ => (0, false),
-    })
-}
-
-fn txn_of_compare(keys: Keys, value: &[u8], revision: u64) -> Template {
-    let encode = |builder: &mut Builder<'_>| {
-        let compare = hot::begin_nested(&mut builder.out, COMPARE);
-        hot::put_int_field(&mut builder.out, 2, MOD);
-        hot::put_bytes_field(&mut builder.out, 3, builder.key);
-        hot::put_tag(&mut builder.out, 6, WireType::Varint);
-        hot::put_varint(&mut builder.out, revision);
-        hot::end_nested(&mut builder.out, compare);
-        operation(builder, SUCCESS, PUT, put);
-        operation(builder, FAILURE, RANGE, |builder| {
-            RangeRequest {
-                key: builder.key,
-                ..RangeRequest::default()
-            }
-            .write(&mut builder.out);
-        });
-    };
-    Template::new(keys, value, encode, |_| (0, false))
-}
-
-/// Puts of a loading txn: as many as etcd takes, in a request that it takes.
-fn load_batch(shape: &Shape) -> u32 {
-    (LOAD_BYTES_MAX / key_value_bytes(shape)).clamp(1, LOAD_PUTS_MAX.min(shape.keys))
-}
-
-/// Keys of a page.
-fn page(shape: &Shape) -> u32 {
-    (PAGE_BYTES_MAX / key_value_bytes(shape)).clamp(1, PAGE_KEYS_MAX)
-}
-
-fn key_value_bytes(shape: &Shape) -> u32 {
-    const FRAME_BYTES: u32 = 32;
-    u32::from(shape.key_size) + shape.value_size + FRAME_BYTES
+/// The `place`-th of a walk over `count` in steps that share no factor with most counts.
+pub(crate) fn spread(place: u32, count: u32) -> u32 {
+    const STEP: u64 = 0x9E37_79B1;
+    (u64::from(place) * STEP % u64::from(count)) as u32
 }
 
 const UNCHANGED: Verdict = Verdict::Good { changes: false };
-
-/// Fields of TxnRequest, of RequestOp, and values of Compare.
-const COMPARE: u32 = 1;
-const SUCCESS: u32 = 2;
-const FAILURE: u32 = 3;
-const RANGE: u32 = 1;
-const PUT: u32 = 2;
-const CREATE: i64 = 1;
-const MOD: i64 = 2;
-const GREATER: i64 = 1;
-
-const REVISION_BYTES_MAX: usize = 10;
-
-/// etcd's --max-txn-ops, and two thirds of its --max-request-bytes.
-const LOAD_PUTS_MAX: u32 = 128;
-const LOAD_BYTES_MAX: u32 = 1 << 20;
-
-const PAGE_KEYS_MAX: u32 = 1000;
-const PAGE_BYTES_MAX: u32 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -238,7 +238,7 @@ mod tests {
         let error = Plan::load("fulll").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "fulll is neither a file nor one of the plans full, quick, a-a"
+            "fulll is neither a file nor one of the plans full, quick, a-a, storage"
         );
     }
 }

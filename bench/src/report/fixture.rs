@@ -141,6 +141,8 @@ fn figures(
         inner_operations: operations * inner,
         seconds,
         per_second,
+        value_bytes_per_second: per_second * f64::from(cell.shape.value_size),
+        walk_seconds: (cell.shape.workload == Kind::ListPage).then_some(p50 / 500.0),
         latency: Latency {
             mean_us: p50 * 1.1,
             p50_us: p50,
@@ -253,6 +255,7 @@ fn level(cell: &Cell) -> Level {
         Kind::Get => (29.0, 12.1),
         Kind::Range | Kind::Mixed => (260.0, 7.5),
         Kind::Txn => (62.0, 9.1),
+        Kind::ListPage | Kind::Count | Kind::KeysOnly => (110_000.0, 300.0),
         Kind::TxnPuts | Kind::TxnCompares => (40.0 + 12.0 * f64::from(shape.batch), 9.5),
     };
     let lone = if flight < 2.0 { 6.0 } else { 1.0 };

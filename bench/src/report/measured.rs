@@ -193,6 +193,12 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         ),
         Kind::TxnPuts => format!("txns of {} puts", shape.batch),
         Kind::TxnCompares => format!("txns of {} compares and a put", shape.batch),
+        Kind::ListPage => format!(
+            "pages of {} keys of a walk at a fixed revision",
+            shape.limit
+        ),
+        Kind::Count => format!("{reads} counts of all keys"),
+        Kind::KeysOnly => format!("{reads} lists of all names"),
     };
     let pace = match (load.rate, load.capacity_p99_ms) {
         _ if load.overload => "twice the capacity, then half of it".to_owned(),

@@ -29,6 +29,7 @@ pub(super) enum Unit {
     Seconds,
     Bytes,
     PerSecond,
+    BytesPerSecond,
     Count,
     /// 0.5 is 50 %.
     Share,
@@ -49,6 +50,7 @@ impl Unit {
             Self::Bytes if value >= MIB => format!("{} MiB", digits(value / MIB)),
             Self::Bytes if value >= 10_240.0 => format!("{} KiB", digits(value / 1024.0)),
             Self::Bytes => format!("{} B", digits(value)),
+            Self::BytesPerSecond => format!("{}/s", Self::Bytes.text(value)),
             Self::PerSecond => format!("{}/s", digits(value)),
             Self::Count if value.fract() == 0.0 && value.abs() < 1000.0 => format!("{value:.0}"),
             Self::Count => digits(value),
@@ -242,6 +244,20 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         unit: Unit::PerSecond,
         better: Some(Better::Higher),
         of: |f| Some(f.per_second),
+    },
+    Quantity {
+        id: "value-rate",
+        label: "bytes of values",
+        unit: Unit::BytesPerSecond,
+        better: Some(Better::Higher),
+        of: |f| (f.value_bytes_per_second > 0.0).then_some(f.value_bytes_per_second),
+    },
+    Quantity {
+        id: "walk",
+        label: "time of a walk over all keys",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| f.walk_seconds,
     },
     Quantity {
         id: "reads",

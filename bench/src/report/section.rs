@@ -199,6 +199,11 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
     is_there
         && match quantity.id {
             "cpu" | "cpu-inner" | "p99" => true,
+            "walk" => true,
+            // Where cells differ in it, it is what they are about.
+            "value-rate" => measured
+                .windows(2)
+                .any(|pair| pair[0].cell.shape.value_size != pair[1].cell.shape.value_size),
             "reads" | "reads-p99" | "writes" | "writes-p99" => true,
             "capacity" | "goodput" | "goodput-share" | "recovery" => true,
             "p50" => measured.iter().all(|m| m.cell.load.conns == 1),
@@ -296,7 +301,12 @@ const TITLES: &[(&str, &str)] = &[
     ("W02", "puts, 100 in flight"),
     ("W03", "puts, 1000 in flight"),
     ("W04", "puts at a given rate"),
+    ("W05", "values of many sizes"),
+    ("W06", "puts among more and more keys"),
     ("W07", "gets of one key"),
+    ("W08", "ranges of 1000 keys"),
+    ("W09", "pages of a list"),
+    ("W10", "counts and names of all keys"),
     ("W12", "reads and writes mixed"),
     ("W13", "what Kubernetes sends"),
     ("W14", "transactions of many operations"),

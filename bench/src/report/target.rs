@@ -1,8 +1,13 @@
 //! The targets of workloads.md section 5 for the workloads that are built, and whether a measurement holds them.
 
+mod list;
+
+use std::collections::BTreeMap;
+
+use self::list::TARGETS;
 use super::measured::{Measured, is_etcd};
 use super::quantity::{Quantity, digits, quantity, samples, values};
-use crate::plan::{Cell, Kind};
+use crate::plan::Cell;
 use crate::record::Placement;
 use crate::statistics::{self, Ratio, Sample, median};
 
@@ -29,6 +34,8 @@ enum Aim {
     TimesBetter,
     /// The figure itself, a share, of the subject alone.
     Itself,
+    /// The subject's figure among the fewest keys as a share of the one among the most: 0.5 is twice the cost.
+    Growth,
 }
 
 /// A target beside what was measured for it.
@@ -79,6 +86,7 @@ impl Target {
         match self.aim {
             Aim::TimesBetter => format!("{}×", trimmed(bound)),
             Aim::Itself => format!("{} %", trimmed((bound * 1000.0).round() / 10.0)),
+            Aim::Growth => format!("at most {}×", digits(1.0 / bound)),
         }
     }
 
@@ -87,6 +95,7 @@ impl Target {
         match self.aim {
             Aim::TimesBetter => format!("{}×", digits(reached)),
             Aim::Itself => self.quantity().unit.text(reached),
+            Aim::Growth => format!("{}×", digits(1.0 / reached)),
         }
     }
 }
@@ -119,6 +128,10 @@ where
 {
     let mut all = Vec::new();
     for target in TARGETS {
+        if target.aim == Aim::Growth {
+            all.extend(growth(target, measured.clone()));
+            continue;
+        }
         all.extend(
             measured
                 .clone()
@@ -131,13 +144,14 @@ where
 
 fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outcome<'a>> {
     let is_meant = measured.workload() == target.workload && (target.applies)(measured.cell);
-    if !is_meant || measured.is_growth() {
+    if !is_meant {
         return None;
     }
     let figure = target.quantity();
     let subject = measured.subject();
     let own = samples(figure, &subject.slices);
     let (rival, reached) = match target.aim {
+        Aim::Growth => return None,
         Aim::Itself => {
             let one = |sample: &Sample| Sample {
                 value: 1.0,
@@ -169,6 +183,44 @@ fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outco
     })
 }
 
+/// One for each placement in which the subject was measured among several numbers of keys.
+fn growth<'a, 'm>(
+    target: &'static Target,
+    measured: impl IntoIterator<Item = &'m Measured<'a>>,
+) -> Vec<Outcome<'a>>
+where
+    'a: 'm,
+{
+    let mut families: BTreeMap<Placement, Vec<&Measured<'a>>> = BTreeMap::new();
+    for measured in measured {
+        if measured.workload() == target.workload && (target.applies)(measured.cell) {
+            families
+                .entry(measured.placement)
+                .or_default()
+                .push(measured);
+        }
+    }
+    let outcome = |(placement, mut family): (Placement, Vec<&Measured<'a>>)| {
+        family.sort_by_key(|measured| measured.cell.shape.keys);
+        let (fewest, most) = (family.first()?, family.last()?);
+        if fewest.cell.shape.keys == most.cell.shape.keys {
+            return None;
+        }
+        let of = |measured: &Measured<'a>| samples(target.quantity(), &measured.subject().slices);
+        let reached = Ratio::of(&of(fewest), &of(most))?;
+        Some(Outcome {
+            target,
+            cell: most.cell,
+            placement,
+            own: median(&statistics::values(&of(most))),
+            rival: None,
+            reached,
+            verdict: verdict(target, &reached),
+        })
+    };
+    families.into_iter().filter_map(outcome).collect()
+}
+
 fn verdict(target: &Target, reached: &Ratio) -> Verdict {
     if target.moon.is_some_and(|moon| reached.proves(moon)) {
         Verdict::Moon
@@ -180,191 +232,6 @@ fn verdict(target: &Target, reached: &Ratio) -> Verdict {
         Verdict::Missed
     }
 }
-
-fn any(_: &Cell) -> bool {
-    true
-}
-
-/// Not the cells with one call in flight: those are bound by the wake-ups of two processes (workloads.md, honest limits).
-fn is_busy(cell: &Cell) -> bool {
-    cell.load.rate.is_none() && u32::from(cell.load.conns) * u32::from(cell.load.streams) > 1
-}
-
-fn is_busy_get(cell: &Cell) -> bool {
-    is_busy(cell) && !cell.shape.serializable
-}
-
-fn is_busy_serializable_get(cell: &Cell) -> bool {
-    is_busy(cell) && cell.shape.serializable
-}
-
-/// A static, not a constant: outcomes are told apart by the address of their target.
-static TARGETS: &[Target] = &[
-    Target {
-        workload: "W03",
-        title: "server CPU per put, 1000 in flight",
-        figure: "cpu",
-        applies: any,
-        must: 6.0,
-        moon: Some(12.0),
-        headline: Some("less CPU per put, 1000 in flight"),
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W07",
-        title: "server CPU per linearizable get",
-        figure: "cpu",
-        applies: is_busy_get,
-        must: 7.0,
-        moon: Some(12.0),
-        headline: Some("less CPU per linearizable get"),
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W13",
-        title: "server CPU per Kubernetes txn",
-        figure: "cpu",
-        applies: is_busy,
-        must: 7.0,
-        moon: Some(14.0),
-        headline: Some("less CPU per Kubernetes txn"),
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W02",
-        title: "p99 of puts, 100 in flight",
-        figure: "p99",
-        applies: any,
-        must: 8.0,
-        moon: Some(20.0),
-        headline: Some("lower p99 of puts, 100 in flight"),
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W01",
-        title: "p50 of a lone put",
-        figure: "p50",
-        applies: any,
-        must: 1.6,
-        moon: Some(2.2),
-        headline: Some("lower p50 of a lone put"),
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W01",
-        title: "disk bytes of a lone put",
-        figure: "bytes",
-        applies: any,
-        must: 2.5,
-        moon: Some(3.5),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W02",
-        title: "server CPU per put, 100 in flight (issue 4)",
-        figure: "cpu",
-        applies: any,
-        must: 10.0,
-        moon: None,
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W03",
-        title: "puts per second",
-        figure: "rate",
-        applies: any,
-        must: 5.0,
-        moon: Some(8.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W03",
-        title: "disk bytes per put",
-        figure: "bytes",
-        applies: any,
-        must: 1.2,
-        moon: Some(1.4),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W04",
-        title: "p99.9 of puts at 10 000/s, open loop",
-        figure: "p999",
-        applies: |cell| {
-            cell.load
-                .rate
-                .is_some_and(|rate| (rate - 10_000.0).abs() < 1.0)
-        },
-        must: 8.0,
-        moon: Some(20.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W07",
-        title: "server CPU per serializable get",
-        figure: "cpu",
-        applies: is_busy_serializable_get,
-        must: 7.0,
-        moon: Some(12.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W07",
-        title: "gets per second",
-        figure: "rate",
-        applies: is_busy,
-        must: 4.0,
-        moon: Some(6.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W12",
-        title: "reads per second, one read to a write",
-        figure: "reads",
-        applies: |cell| (cell.shape.read_ratio - 1.0).abs() < 1e-9,
-        must: 8.0,
-        moon: Some(20.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W12",
-        title: "writes per second, one read to a write",
-        figure: "writes",
-        applies: |cell| (cell.shape.read_ratio - 1.0).abs() < 1e-9,
-        must: 8.0,
-        moon: Some(20.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W14",
-        title: "server CPU per txn of 10 puts",
-        figure: "cpu",
-        applies: |cell| cell.shape.workload == Kind::TxnPuts && cell.shape.batch == 10,
-        must: 8.0,
-        moon: Some(14.0),
-        headline: None,
-        aim: Aim::TimesBetter,
-    },
-    Target {
-        workload: "W35",
-        title: "goodput at twice the capacity, share of capacity",
-        figure: "goodput-share",
-        applies: any,
-        must: 0.9,
-        moon: Some(0.95),
-        headline: None,
-        aim: Aim::Itself,
-    },
-];
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use super::folder::read_all;
 use super::measured::measured;
 use super::quantity::quantity;
 use super::{Arguments, fixture, page, pictures, run, summary};
+use crate::plan::Plan;
 
 /// Two days of every cell, an early folder, and two that cannot be read in full.
 fn results(root: &Path, plan: &crate::plan::Plan) {
@@ -204,6 +205,22 @@ fn the_summary_has_every_cell_and_no_markup_of_others() {
     assert!(!text.replace("\\<", "").contains('<'));
     for line in text.lines().filter(|line| line.starts_with('|')) {
         assert!(line.ends_with('|'), "{line}");
+    }
+}
+
+#[test]
+fn the_storage_plan_has_a_line_for_each_of_its_targets() {
+    let plan = Plan::load("storage").unwrap();
+    let text = summary::text(&plan, &fixture::slices(&plan, 1.0));
+    for line in [
+        "| W06 | server CPU per put among the most keys beside the fewest, basalt alone | W06-grow-put-10m | pinned | at most 2.00× |",
+        "| W06 | resident memory with a million keys of 64 B and values of 256 B | W06-grow-put-1m |",
+        "| W08 | server CPU per range of 1000 keys | W08-range-1000 |",
+        "| W09 | server CPU per page of 500 of a million keys | W09-list-500 |",
+        "| W10 | server CPU per count of a million keys | W10-count |",
+        "| time of a walk over all keys |",
+    ] {
+        assert!(text.contains(line), "{line}");
     }
 }
 

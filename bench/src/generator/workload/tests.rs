@@ -6,6 +6,7 @@ use basalt_pb::etcdserverpb::{
 use basalt_pb::mvccpb::KeyValue;
 use prost::{Message, bytes::Bytes};
 
+use super::super::requests::{CREATE, GREATER, MOD};
 use super::*;
 
 fn workload(change: impl FnOnce(&mut Shape)) -> Workload {
@@ -412,5 +413,83 @@ fn no_bytes_of_a_server_end_the_generator() {
             };
             workload.judge(question, &answer);
         }
+    }
+}
+
+#[test]
+fn a_list_goes_on_behind_the_last_key_at_the_revision_it_began_with() {
+    let mut workload = workload(|shape| {
+        shape.workload = Kind::ListPage;
+        shape.limit = 300;
+    });
+    let (asked, _) = sent::<RangeRequest>(&mut workload, Ask::Revision, 0);
+    let revision = range_answer(&workload, 0..1);
+    assert_eq!(judged(&mut workload, asked, &revision), UNCHANGED);
+    let (_, first) = sent::<RangeRequest>(&mut workload, Ask::ListPage, 0);
+    assert_eq!(first.key, name(&workload, 0));
+    let (question, later) = sent::<RangeRequest>(&mut workload, Ask::ListPage, 900);
+    let behind = |number| [&name(&workload, number)[..], b"\0"].concat();
+    assert_eq!(
+        later,
+        RangeRequest {
+            key: behind(899).into(),
+            range_end: behind(999).into(),
+            limit: 300,
+            revision: 9,
+            ..RangeRequest::default()
+        }
+    );
+    let mut answer = range_answer(&workload, 900..1000);
+    assert_eq!(judged(&mut workload, question, &answer), Verdict::Wrong);
+    answer.more = false;
+    assert_eq!(judged(&mut workload, question, &answer), UNCHANGED);
+    answer.count = 101;
+    assert_eq!(judged(&mut workload, question, &answer), Verdict::Wrong);
+}
+
+#[test]
+fn a_walk_draws_each_page_once() {
+    let mut workload = workload(|shape| {
+        shape.workload = Kind::ListPage;
+        shape.limit = 300;
+    });
+    let mut pages: Vec<u32> = (0..4).map(|_| workload.draw(&mut Vec::new()).key).collect();
+    pages.sort_unstable();
+    assert_eq!(pages, [0, 300, 600, 900]);
+    assert_eq!(workload.walk_pages(), Some(4));
+}
+
+#[test]
+fn a_span_has_an_end_and_no_limit() {
+    let mut workload = workload(|shape| {
+        shape.limit = 100;
+        shape.spans = true;
+    });
+    let (_, range) = sent::<RangeRequest>(&mut workload, Ask::Range, 200);
+    assert_eq!(range.limit, 0);
+    assert_eq!(range.range_end, name(&workload, 300));
+    let (question, range) = sent::<RangeRequest>(&mut workload, Ask::Range, 950);
+    assert_eq!(range.range_end, name(&workload, 1000));
+    let answer = range_answer(&workload, 950..1000);
+    assert_eq!(judged(&mut workload, question, &answer), UNCHANGED);
+}
+
+#[test]
+fn counts_and_names_are_of_all_keys_and_carry_no_values() {
+    for (kind, ask) in [(Kind::Count, Ask::Count), (Kind::KeysOnly, Ask::KeysOnly)] {
+        let mut workload = workload(|shape| shape.workload = kind);
+        let (question, range) = sent::<RangeRequest>(&mut workload, ask, 0);
+        assert_eq!(question.ask, ask);
+        assert_eq!(range.count_only, ask == Ask::Count);
+        assert_eq!(range.keys_only, ask == Ask::KeysOnly);
+        let mut answer = range_answer(&workload, 0..1000);
+        assert_eq!(judged(&mut workload, question, &answer), Verdict::Wrong);
+        if ask == Ask::Count {
+            answer.kvs.clear();
+        }
+        answer.kvs.iter_mut().for_each(|kv| kv.value.clear());
+        assert_eq!(judged(&mut workload, question, &answer), UNCHANGED);
+        answer.count = 999;
+        assert_eq!(judged(&mut workload, question, &answer), Verdict::Wrong);
     }
 }
