@@ -20,7 +20,7 @@ use basalt_pb::hot;
 pub use alarm::Alarms;
 pub use member::MemberChange;
 pub use meta::{BadMeta, Meta};
-pub use quota::{Quota, put_cost, txn_cost};
+pub use quota::{QUOTA_BYTES_DEFAULT, Quota, put_cost};
 pub use reply::{Outcome, Refused, Replies};
 
 use crate::command::{Command, Unreadable};

@@ -14,11 +14,19 @@ impl Quota {
     #[must_use]
     pub fn from_flag(bytes: i64) -> Self {
         let bytes = match u64::try_from(bytes) {
-            Ok(0) => Some(DEFAULT_BYTES),
+            Ok(0) => Some(QUOTA_BYTES_DEFAULT as u64),
             Ok(bytes) => Some(bytes),
             Err(_) => None,
         };
         Self { bytes }
+    }
+
+    /// As `allows` with the transaction's cost, which is not added up where even the most that so many bytes can cost
+    /// leaves room.
+    #[must_use]
+    pub fn allows_txn(self, request: &TxnRequest<'_>, size: u64) -> bool {
+        let most = request.as_bytes().len() as u64 * COST_OF_A_BYTE_MAX;
+        self.allows(most, size) || self.allows(txn_cost(request), size)
     }
 
     /// Whether a command of `cost` may be added to a store of `size` bytes.
@@ -40,7 +48,7 @@ pub fn put_cost(request: &PutRequest<'_>) -> u64 {
 
 /// What a transaction may take: its dearer branch, inner transactions included.
 #[must_use]
-pub fn txn_cost(request: &TxnRequest<'_>) -> u64 {
+pub(super) fn txn_cost(request: &TxnRequest<'_>) -> u64 {
     let branch = |ops: &mut dyn Iterator<Item = RequestOp<'_>>| -> u64 {
         ops.map(|op| match op {
             RequestOp::Put(put) => put_cost(&put),
@@ -52,8 +60,11 @@ pub fn txn_cost(request: &TxnRequest<'_>) -> u64 {
     branch(&mut request.success()).max(branch(&mut request.failure()))
 }
 
-const DEFAULT_BYTES: u64 = 2 << 30;
+/// The quota where the flag says 0.
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 const PUT_OVERHEAD: u64 = 256;
+/// A put takes four bytes of a message beside its key and value: two tags and two lengths.
+const COST_OF_A_BYTE_MAX: u64 = PUT_OVERHEAD / 4 + 1;
 
 #[cfg(test)]
 mod tests {
@@ -69,6 +80,31 @@ mod tests {
         assert!(Quota::from_flag(-1).allows(u64::MAX, u64::MAX));
         assert!(Quota::from_flag(0).allows(1, (2 << 30) - 2));
         assert!(!Quota::from_flag(0).allows(1, (2 << 30) - 1));
+    }
+
+    /// The bound that spares the sum is never below it, not even for the shortest puts.
+    #[test]
+    fn a_transaction_is_let_in_exactly_as_its_cost_says() {
+        use basalt_pb::etcdserverpb as pb;
+        use prost::Message;
+        let put = pb::PutRequest {
+            key: b"k".to_vec().into(),
+            ..Default::default()
+        };
+        let put = pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestPut(put)),
+        };
+        let txn = pb::TxnRequest {
+            success: vec![put; 100],
+            ..Default::default()
+        };
+        let bytes = txn.encode_to_vec();
+        let request = TxnRequest::read(&bytes).unwrap();
+        let cost = txn_cost(&request);
+        assert!(cost <= bytes.len() as u64 * COST_OF_A_BYTE_MAX);
+        let quota = Quota::from_flag(1_000_000);
+        assert!(quota.allows_txn(&request, 1_000_000 - cost - 1));
+        assert!(!quota.allows_txn(&request, 1_000_000 - cost));
     }
 
     /// Only the dearer branch counts.

@@ -7,7 +7,6 @@ use basalt_pb::hot::{
 };
 
 use super::kv::{delete_range, is_plain, put_with_previous};
-use super::quota::txn_cost;
 use super::reply::empty;
 use super::{Applied, Counts, Machine, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Want, Write};
@@ -55,7 +54,7 @@ impl Machine {
             prefetch(&self.store.view(), request, &mut scratch.path.iter())?;
         }
         let size = self.store.sizes().total;
-        let has_space = self.quota.allows(txn_cost(request), size);
+        let has_space = self.quota.allows_txn(request, size);
         let mut run = Run {
             before: self.store.revision(),
             write: self.store.write(),
@@ -257,7 +256,11 @@ fn choose(view: &View<'_>, request: &TxnRequest<'_>, path: &mut Vec<bool>) -> Re
         }
     }
     path.push(succeeded);
-    for op in branch(request, succeeded) {
+    let ops = branch(request, succeeded);
+    if !ops.kinds().may_have_txn() {
+        return Ok(());
+    }
+    for op in ops {
         if let RequestOp::Txn(inner) = op {
             choose(view, &inner, path)?;
         }

@@ -1,5 +1,6 @@
 //! The KV service: what is checked before the log, and reads, which do not pass through it.
 
+use basalt_engine::apply::put_cost;
 use basalt_engine::mvcc::{KeyRange, SliceBound};
 use basalt_engine::query::{Progress, RangeQuery, write_record};
 use basalt_net::grpc::{CallId, Calls, Metadata};
@@ -28,9 +29,6 @@ const COMPACTION: u32 = 7;
 /// Numbers of `RangeResponse`'s fields.
 const KVS: u32 = 2;
 const COUNT: u32 = 4;
-
-/// What a Put counts against the quota beside its key and value.
-const PUT_COST: u64 = 256;
 
 /// The checks of a range, before anything is read.
 pub(super) fn check_range(request: &RangeRequest<'_>) -> Result<(), Error> {
@@ -67,11 +65,6 @@ pub(super) fn check_delete_range(request: &DeleteRangeRequest<'_>) -> Result<(),
     Ok(())
 }
 
-/// Bytes that a Put may add to the store, as the quota counts them.
-pub(super) fn put_cost(request: &PutRequest<'_>) -> u64 {
-    PUT_COST + request.key.len() as u64 + request.value.len() as u64
-}
-
 /// `meta` is `None` for a call that was let in before and has waited.
 impl<B: Backend> Services<B> {
     pub(super) fn on_put(
@@ -82,7 +75,7 @@ impl<B: Backend> Services<B> {
     ) -> Result<(), Error> {
         let request = PutRequest::read(message)?;
         self.admit(Rpc::Put, false, meta)?;
-        if !self.has_room(put_cost(&request)) {
+        if !self.quota.allows(put_cost(&request), self.db_size()) {
             return self.refuse_for_space(call, Rpc::Put);
         }
         check_put(&request)?;
@@ -233,7 +226,7 @@ impl<B: Backend> Services<B> {
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
         self.admit(Rpc::Txn, false, meta)?;
-        if !self.has_room(txn::cost(txn)) {
+        if !self.quota.allows_txn(txn, self.db_size()) {
             return self.refuse_for_space(call, Rpc::Txn);
         }
         txn::check(txn, self.config.max_txn_ops)?;

@@ -1,5 +1,6 @@
 //! The Maintenance service, as far as one member can answer it.
 
+use basalt_engine::apply::QUOTA_BYTES_DEFAULT;
 use basalt_engine::mvcc::{HashJob, HashRefused, Reader};
 use basalt_engine::replica::Refused;
 use basalt_net::grpc::{CallId, Calls, Metadata};
@@ -18,9 +19,6 @@ use crate::version;
 
 /// Number of `InternalRaftRequest`'s field.
 pub(super) const ALARM: u32 = 10;
-
-/// The quota where the flag says 0.
-pub(super) const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 
 impl<B: Backend> Services<B> {
     /// GET too goes through the log, as in etcd.

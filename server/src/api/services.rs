@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use basalt_engine::apply::Quota;
 use basalt_engine::replica::{Outcome, Replies};
 use basalt_engine::types::ReplyTo;
 use basalt_net::grpc::{CallId, Calls, Metadata};
@@ -25,6 +26,7 @@ pub(super) struct Services<B> {
     pub(super) config: ApiConfig,
     pub(super) identity: Identity,
     pub(super) backend: B,
+    pub(super) quota: Quota,
     waiting: Waiting,
     parked: Parked,
     pub(super) jobs: Jobs,
@@ -41,6 +43,7 @@ impl<B: Backend> Services<B> {
                 cluster: config.cluster,
                 member: config.member,
             },
+            quota: Quota::from_flag(config.quota_bytes),
             config,
             backend,
             waiting: Waiting::default(),
@@ -144,15 +147,10 @@ impl<B: Backend> Services<B> {
         Ok(())
     }
 
-    /// Whether the quota lets a request through that may add `cost` bytes.
+    /// Bytes of the store, as the quota counts them.
     #[inline]
-    pub(super) fn has_room(&self, cost: u64) -> bool {
-        let quota = match self.config.quota_bytes {
-            ..0 => return true,
-            0 => maintenance::QUOTA_BYTES_DEFAULT,
-            bytes => bytes,
-        };
-        cost == 0 || self.backend.published().status().db_size + cost < quota as u64
+    pub(super) fn db_size(&self) -> u64 {
+        self.backend.published().status().db_size
     }
 
     /// Raises this member's alarm; when that is done the client hears why.

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use basalt_pb::hot::{PutRequest, RequestOp, RequestOps, TxnRequest};
 
 use super::errors::Error;
-use super::kv::{check_delete_range, check_put, check_range, put_cost};
+use super::kv::{check_delete_range, check_put, check_range};
 
 /// The checks on the whole request: number of operations, then each as if it came alone, then what
 /// would touch one key twice.
@@ -42,8 +42,8 @@ fn check_ops(txn: &TxnRequest<'_>, ops_max: usize) -> Result<(), Error> {
 /// Whether it can be answered from a view: all operations of both branches are ranges. A nested
 /// transaction makes it a write whatever it holds.
 pub(super) fn is_read_only(txn: &TxnRequest<'_>) -> bool {
-    let mut ops = txn.success().chain(txn.failure());
-    ops.all(|op| matches!(op, RequestOp::Range(_)))
+    let kinds = [txn.success().kinds(), txn.failure().kinds()];
+    !kinds.iter().any(|kinds| kinds.may_have_other_than_range())
 }
 
 /// Whether a read-only transaction may read what this member has. One without operations may not:
@@ -52,19 +52,6 @@ pub(super) fn is_serializable(txn: &TxnRequest<'_>) -> bool {
     let mut ops = txn.success().chain(txn.failure());
     let some = txn.success().len() + txn.failure().len() > 0;
     some && ops.all(|op| matches!(op, RequestOp::Range(range) if range.serializable))
-}
-
-/// Bytes it may add to the store, as the quota counts them: the larger branch.
-pub(super) fn cost(txn: &TxnRequest<'_>) -> u64 {
-    let branch = |ops: RequestOps<'_>| -> u64 {
-        let cost = |op| match op {
-            RequestOp::Put(put) => put_cost(&put),
-            RequestOp::Txn(inner) => cost(&inner),
-            _ => 0,
-        };
-        ops.map(cost).sum()
-    };
-    branch(txn.success()).max(branch(txn.failure()))
 }
 
 /// Keys that one branch puts, and intervals that it deletes.
@@ -77,11 +64,24 @@ struct Touched<'a> {
 /// Refuses a branch that would put one key twice, or put and delete it; with etcd's own order of
 /// work and so with its gaps (etcd-facts 7.3).
 fn check_overlaps(ops: RequestOps<'_>) -> Result<(), Error> {
-    let mut rest = ops;
-    if ops.len() <= 1 && !rest.any(|op| matches!(op, RequestOp::Txn(_))) {
+    let kinds = ops.kinds();
+    if kinds.may_have_txn() || kinds.may_have_delete_range() {
+        return touched(ops).map(drop);
+    }
+    if ops.len() <= 1 {
         return Ok(());
     }
-    touched(ops).map(drop)
+    let mut keys: Vec<&[u8]> = ops
+        .filter_map(|op| match op {
+            RequestOp::Put(put) => Some(put.key),
+            _ => None,
+        })
+        .collect();
+    keys.sort_unstable();
+    match keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(Error::DuplicateKey),
+        false => Ok(()),
+    }
 }
 
 fn touched<'a>(ops: RequestOps<'a>) -> Result<Touched<'a>, Error> {
@@ -308,12 +308,5 @@ mod tests {
         assert_eq!(of(vec![], vec![]), (true, false));
         let inner = nested(vec![range(true)], vec![]);
         assert_eq!(of(vec![inner], vec![]), (false, false));
-    }
-
-    #[test]
-    fn the_quota_counts_the_larger_branch_with_what_is_nested() {
-        let success = vec![put("a"), nested(vec![put("bb")], vec![])];
-        let bytes = txn(success, vec![put("c")]).encode_to_vec();
-        assert_eq!(cost(&TxnRequest::read(&bytes).unwrap()), 257 + 258);
     }
 }

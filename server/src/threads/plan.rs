@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use basalt_engine::apply::QUOTA_BYTES_DEFAULT;
 use basalt_engine::io::WalIoKind;
 use basalt_engine::types::MemberId;
 use basalt_net::grpc::ServerConfig;
@@ -88,7 +89,6 @@ fn cores() -> usize {
 const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 /// No path of HTTP/1.1 reads a body yet; this only lets the answer say what is wrong with the request.
 const HTTP_BODY_BYTES_MAX: usize = 64 << 10;
-const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 const NET_LOOPS_AUTO_MAX: usize = 8;
 const FDS_RESERVED: usize = 256;
 /// Cores beyond all loops before a loop may burn one while it waits.

@@ -152,8 +152,14 @@ fn ops(ops: RequestOps<'_>) -> Vec<pb::RequestOp> {
         RequestOp::DeleteRange(r) => Some(Request::RequestDeleteRange(delete_range(r))),
         RequestOp::Txn(r) => Some(Request::RequestTxn(txn(r))),
     };
-    ops.map(|op| pb::RequestOp {
-        request: request(op),
+    let kinds = ops.kinds();
+    ops.map(|op| {
+        assert!(kinds.may_have_txn() || !matches!(op, RequestOp::Txn(_)));
+        assert!(kinds.may_have_delete_range() || !matches!(op, RequestOp::DeleteRange(_)));
+        assert!(kinds.may_have_other_than_range() || matches!(op, RequestOp::Range(_)));
+        pb::RequestOp {
+            request: request(op),
+        }
     })
     .collect()
 }

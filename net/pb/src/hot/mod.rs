@@ -21,7 +21,7 @@ pub use request::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeReques
 pub use response::{
     Header, KeyValue, key_value_len, write_header, write_key_value, write_key_value_field,
 };
-pub use txn::{Compare, Compares, RequestOp, RequestOps, TXN_DEPTH_MAX, Target, TxnRequest};
+pub use txn::{Compare, Compares, Kinds, RequestOp, RequestOps, TXN_DEPTH_MAX, Target, TxnRequest};
 pub use wire::{
     Mark, Wire, WireType, begin_nested, bytes_field_len, end_nested, int_field_len, put_bool_field,
     put_bytes_field, put_int_field, put_nested, put_tag, put_uint_field, put_varint, varint_len,

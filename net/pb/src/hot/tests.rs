@@ -319,6 +319,38 @@ fn transactions_nest_as_deep_as_the_limit_and_no_deeper() {
     assert_eq!(TxnRequest::read(&nest(2000)), Err(Malformed::TooDeep));
 }
 
+/// The branches do not share what is known of them, and of an inner transaction nothing is.
+#[test]
+fn a_branch_knows_which_operations_it_may_hold() {
+    let wire = |inner: &[u8]| {
+        let mut wire = Vec::new();
+        for (branch, kind) in [(2, 1), (3, 3), (3, 1)] {
+            let mut op = Vec::new();
+            put_nested(&mut op, kind, &[]);
+            put_nested(&mut wire, branch, &op);
+        }
+        if !inner.is_empty() {
+            let mut op = Vec::new();
+            put_nested(&mut op, 4, inner);
+            put_nested(&mut wire, 2, &op);
+        }
+        wire
+    };
+    let flat = wire(&[]);
+    let txn = TxnRequest::read(&flat).unwrap();
+    assert!(!txn.success().kinds().may_have_other_than_range());
+    assert!(txn.failure().kinds().may_have_delete_range());
+    assert!(!txn.failure().kinds().may_have_txn());
+    let nested = wire(&flat);
+    let txn = TxnRequest::read(&nested).unwrap();
+    assert!(txn.success().kinds().may_have_txn());
+    assert!(!txn.success().kinds().may_have_delete_range());
+    let Some(RequestOp::Txn(inner)) = txn.success().nth(1) else {
+        panic!("the second operation is a transaction");
+    };
+    assert!(inner.success().kinds().may_have_delete_range());
+}
+
 /// Lists may stand interleaved; each keeps its own order.
 #[test]
 fn interleaved_lists_are_told_apart() {

@@ -17,6 +17,8 @@ pub struct TxnRequest<'a> {
     compares: Span,
     success: Span,
     failure: Span,
+    success_kinds: Kinds,
+    failure_kinds: Kinds,
 }
 
 /// From where to where in the message the fields of one list stand, other fields between them
@@ -26,6 +28,47 @@ struct Span {
     start: usize,
     end: usize,
     count: usize,
+}
+
+/// Which kinds of operations a branch may hold, learnt when it was validated, so that nobody reads it again only to
+/// find that there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Of an inner transaction nothing is known.
+    const ANY: Self = Self(u8::MAX);
+
+    fn add(&mut self, op: &RequestOp<'_>) {
+        self.0 |= match op {
+            RequestOp::None => Self::NONE,
+            RequestOp::Range(_) => Self::RANGE,
+            RequestOp::Put(_) => Self::PUT,
+            RequestOp::DeleteRange(_) => Self::DELETE_RANGE,
+            RequestOp::Txn(_) => Self::TXN,
+        };
+    }
+
+    /// False if no operation is a transaction.
+    pub fn may_have_txn(self) -> bool {
+        self.0 & Self::TXN != 0
+    }
+
+    /// False if no operation is a deletion.
+    pub fn may_have_delete_range(self) -> bool {
+        self.0 & Self::DELETE_RANGE != 0
+    }
+
+    /// False if all operations are ranges.
+    pub fn may_have_other_than_range(self) -> bool {
+        self.0 & !Self::RANGE != 0
+    }
+
+    const NONE: u8 = 1;
+    const RANGE: u8 = 2;
+    const PUT: u8 = 4;
+    const DELETE_RANGE: u8 = 8;
+    const TXN: u8 = 16;
 }
 
 const COMPARE: u32 = 1;
@@ -50,8 +93,11 @@ impl<'a> TxnRequest<'a> {
         check: bool,
     ) -> Result<Self, Malformed> {
         let below = depth.checked_sub(1).ok_or(Malformed::TooDeep)?;
+        let kinds = if check { Kinds::default() } else { Kinds::ANY };
         let mut r = TxnRequest {
             bytes,
+            success_kinds: kinds,
+            failure_kinds: kinds,
             ..TxnRequest::default()
         };
         loop {
@@ -77,11 +123,16 @@ impl<'a> TxnRequest<'a> {
             if !check {
                 continue;
             }
-            if field.0 == COMPARE {
-                Compare::read_from(wire.nested(body)?)?;
-            } else {
-                RequestOp::read_from(wire.nested(body)?, below, true)?;
-            }
+            let nested = wire.nested(body)?;
+            let kinds = match field.0 {
+                COMPARE => {
+                    Compare::read_from(nested)?;
+                    continue;
+                }
+                SUCCESS => &mut r.success_kinds,
+                _ => &mut r.failure_kinds,
+            };
+            kinds.add(&RequestOp::read_from(nested, below, true)?);
         }
     }
 
@@ -97,12 +148,14 @@ impl<'a> TxnRequest<'a> {
 
     /// The operations if all comparisons hold.
     pub fn success(&self) -> RequestOps<'a> {
-        RequestOps(Items::new(self.bytes, SUCCESS, self.success))
+        let items = Items::new(self.bytes, SUCCESS, self.success);
+        RequestOps(items, self.success_kinds)
     }
 
     /// The operations if a comparison does not hold.
     pub fn failure(&self) -> RequestOps<'a> {
-        RequestOps(Items::new(self.bytes, FAILURE, self.failure))
+        let items = Items::new(self.bytes, FAILURE, self.failure);
+        RequestOps(items, self.failure_kinds)
     }
 }
 
@@ -247,7 +300,14 @@ impl ExactSizeIterator for Compares<'_> {}
 
 /// Iterator over the operations of one branch; knows its length.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestOps<'a>(Items<'a>);
+pub struct RequestOps<'a>(Items<'a>, Kinds);
+
+impl RequestOps<'_> {
+    /// What the branch may hold, those already iterated over included.
+    pub fn kinds(&self) -> Kinds {
+        self.1
+    }
+}
 
 impl<'a> Iterator for RequestOps<'a> {
     type Item = RequestOp<'a>;

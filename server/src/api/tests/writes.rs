@@ -1,4 +1,5 @@
 use super::*;
+use basalt_engine::apply::Quota;
 
 /// [PUT-1] [PUT-5] A Put's bytes go into the log as they came; its answer is the header.
 #[test]
@@ -132,7 +133,7 @@ fn proposals_without_an_answer_time_out() {
 #[test]
 fn puts_above_the_quota_raise_the_alarm() {
     let mut bench = Bench::new();
-    bench.api.services.config.quota_bytes = 20_480 + 256;
+    bench.api.services.quota = Quota::from_flag(20_480 + 256);
     let stream = bench.ask(kv::PUT, &pb::PutRequest::default());
     let (to, field, body) = bench.proposed().remove(0);
     assert_eq!(field, 10);
@@ -149,14 +150,14 @@ fn puts_above_the_quota_raise_the_alarm() {
     bench.turn();
     assert_eq!(bench.error(stream), Error::NoSpace.status());
 
-    bench.api.services.config.quota_bytes = -1;
+    bench.api.services.quota = Quota::from_flag(-1);
     let put = pb::PutRequest {
         key: "a".into(),
         ..Default::default()
     };
     bench.ask(kv::PUT, &put);
     assert_eq!(bench.proposed()[0].1, 4);
-    bench.api.services.config.quota_bytes = 20_480;
+    bench.api.services.quota = Quota::from_flag(20_480);
     bench.ask(
         kv::DELETE_RANGE,
         &pb::DeleteRangeRequest {
