@@ -46,6 +46,12 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 /// How long a failed checkpoint is not tried again.
 pub const CHECKPOINT_RETRY_MS: u64 = 10_000;
 
+/// How long an automatic compaction may be on its way through the log before it is given up: etcd's 5 s and two elections.
+pub const AUTO_COMPACTION_TIMEOUT_MS: u64 = 7_000;
+
+/// What happened and is told at the next turn's end; one more is dropped. A turn makes three at most.
+pub const NOTICES_MAX: usize = 64;
+
 /// How often a log that is short of space tries to get some.
 pub const SPACE_RETRY_MS: u64 = 1_000;
 

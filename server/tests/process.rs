@@ -9,7 +9,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use basalt::log::log_contract::{ADDED_MEMBER, EVERY_RUN, PUBLISHED, READY, RECEIVED_SIGNAL};
+use basalt::log::log_contract::{
+    ADDED_MEMBER, EVERY_RUN, FINISHED_COMPACTION, PUBLISHED, READY, RECEIVED_SIGNAL,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -24,7 +26,12 @@ struct Server {
 
 impl Server {
     fn start(data_dir: &Path) -> Server {
+        Server::start_with(data_dir, &[])
+    }
+
+    fn start_with(data_dir: &Path, flags: &[&str]) -> Server {
         let mut child = command(data_dir)
+            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -137,6 +144,24 @@ fn a_run_from_start_to_sigterm_writes_each_line_of_the_contract_and_no_error() {
             assert!(line[key].is_string(), "{line}");
         }
     }
+}
+
+/// [COMPACT-5] The lines are etcd 3.7.3's, in its order and with its fields.
+#[test]
+fn a_member_compacts_by_itself_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let flags = ["--auto-compaction-retention=500ms"];
+    let mut server = Server::start_with(&dir.path().join("data"), &flags);
+    let line = server.wait_for("starting auto periodic compaction");
+    assert_eq!(line["revision"], 1);
+    assert_eq!(line["compact-period"], "500ms");
+    let line = server.wait_for("completed auto periodic compaction");
+    assert_eq!(line["revision"], 1);
+    assert!(line["took"].is_string(), "{line}");
+    let line = server.wait_for(FINISHED_COMPACTION);
+    assert_eq!(line["compact-revision"], 1);
+    assert_eq!(line["number-of-keys-compacted"], 0);
+    assert_eq!(line["hash"], 1_084_519_789);
 }
 
 /// [PROC-6]

@@ -23,6 +23,8 @@ pub(super) struct CompactHash {
 #[derive(Default)]
 pub(super) struct Space {
     job: Option<Job>,
+    /// Records dropped since the process began.
+    dropped: u64,
     next: Option<i64>,
 }
 
@@ -124,6 +126,19 @@ impl Store {
             }
         }
         Ok(self.space.job.is_some())
+    }
+
+    /// Records that compactions have dropped since the process began.
+    #[must_use]
+    pub fn dropped_records(&self) -> u64 {
+        self.space.dropped
+    }
+
+    /// The hash of the newest remembered compaction, if that was the one at `rev`.
+    #[must_use]
+    pub fn newest_compact_hash(&self, rev: i64) -> Option<u32> {
+        let newest = self.hashes.last().filter(|hash| hash.revision == rev);
+        newest.map(|hash| hash.hash)
     }
 
     fn start_job(&mut self, target: i64, hash: Option<RecordHash>) {
@@ -299,6 +314,7 @@ impl Job {
                         segment: id,
                         word: next,
                     })?;
+                    store.space.dropped += 1;
                     *budget -= 1;
                     *word = next + 1;
                 }

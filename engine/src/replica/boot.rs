@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Replica;
 use super::checkpoint::{BadContent, CheckpointContent};
 use super::confchange::{BadChange, read_change};
+use super::{AutoCompaction, Replica};
 use crate::apply::{Halt, Machine, Quota};
 use crate::limits::SPACE_RECORDS_A_TURN;
 use crate::member::{Member, RequestIds};
@@ -33,6 +33,8 @@ pub struct ReplicaConfig {
     pub request_ids: Arc<RequestIds>,
     /// etcd's flag: 0 is 2 GiB, negative is none.
     pub quota_bytes: i64,
+    /// Whether and how it compacts without being asked, while it leads.
+    pub auto_compaction: Option<AutoCompaction>,
     /// A checkpoint is due after this many bytes of log, or as many as the state has if those are
     /// more, up to `CHECKPOINT_BYTES_MAX`.
     pub checkpoint_bytes: u64,

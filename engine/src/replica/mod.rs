@@ -4,10 +4,12 @@
 //! published; after a failed write nothing is acknowledged any more, and who waits is told.
 //! Never: a syscall, a clock, a thread. Start at `Replica::turn`; `boot.rs` is how one comes to be.
 
+mod auto_compaction;
 mod boot;
 mod checkpoint;
 mod confchange;
 mod job;
+mod notice;
 mod proposals;
 mod published;
 mod turn;
@@ -17,22 +19,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use crate::apply::{Outcome, Refused, Replies};
+pub use auto_compaction::AutoCompaction;
 pub use boot::{Boot, BootFailed, ReplicaConfig};
 pub use checkpoint::{
     BadContent, CheckpointContent, CheckpointFailed, CheckpointImport, CheckpointJob,
 };
 pub use confchange::BadChange;
 pub use job::{Job, JobDone};
+pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};
 pub use published::{ClusterView, Counts, Published, ReadGate, Status};
 
 use crate::apply::{Halt, Machine};
 use crate::disk::{DiskDone, DiskOp, OpId};
-use crate::limits::INBOX_BYTES_MAX;
+use crate::limits::{INBOX_BYTES_MAX, NOTICES_MAX};
 use crate::mvcc::{NeedRead, Reader};
 use crate::raft::Raft;
 use crate::types::{Index, Millis, ReplyTo};
 use crate::wal::{Wal, WalFailed};
+use auto_compaction::AutoCompactor;
 use waiting::Waiting;
 
 /// One member.
@@ -62,11 +67,17 @@ pub struct Replica {
     cluster_changes: u64,
     counts: Counts,
     stopping: Stopping,
+    /// Compacts without being asked, if it is told to.
+    compactor: Option<AutoCompactor>,
+    /// Of the compaction that is worked on: when that began, and records dropped before it.
+    space_began: Option<(Millis, u64)>,
     /// When compaction goes on, if there is any.
     space_due: Millis,
     /// When the log tries again to get space, while it is short of it.
     space_retry: Option<Millis>,
     parked: Option<NeedRead>,
+    /// At most `NOTICES_MAX`.
+    notices: Vec<Notice>,
     failure: Option<Failure>,
 }
 
@@ -161,6 +172,7 @@ impl Replica {
         checkpoint: Index,
     ) -> Self {
         let mut replica = Self {
+            compactor: config.auto_compaction.map(AutoCompactor::new),
             config,
             raft,
             wal,
@@ -187,9 +199,11 @@ impl Replica {
             cluster_changes: 0,
             counts: Counts::default(),
             stopping: Stopping::No,
+            space_began: None,
             space_due: Millis(0),
             space_retry: None,
             parked: None,
+            notices: Vec::new(),
             failure: None,
         };
         replica.counts.leader_changes = u64::from(replica.raft.is_leader());
@@ -259,6 +273,18 @@ impl Replica {
     /// The answers since they were last taken; the taker clears them, or swaps in an empty one.
     pub fn replies(&mut self) -> &mut Replies {
         &mut self.replies
+    }
+
+    /// Takes what happened since the last time.
+    pub fn take_notices(&mut self, into: &mut Vec<Notice>) {
+        into.append(&mut self.notices);
+    }
+
+    /// Nobody who takes them is ever `NOTICES_MAX` behind.
+    fn notice(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push(notice);
+        }
     }
 
     /// What other threads may know.

@@ -48,6 +48,7 @@ fn config() -> ReplicaConfig {
         initial: vec![member],
         request_ids: Arc::new(RequestIds::new(me, 0)),
         quota_bytes: 0,
+        auto_compaction: None,
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
         store: StoreConfig::default(),
@@ -534,3 +535,4 @@ fn batches_come_back_with_room() {
 }
 
 mod recovery;
+mod space;

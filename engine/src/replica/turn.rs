@@ -1,13 +1,16 @@
 //! One turn: proposals into the log, durable entries into the state, answers out.
 
-use basalt_pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use basalt_pb::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
+};
 use basalt_pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use prost::Message;
 
+use super::auto_compaction::{Ended, Seen};
 use super::confchange::read_change;
 use super::{
-    Alarm, Announced, CheckpointJob, ClusterView, Failure, Proposals, Replica, Status, Stopping,
-    Turn,
+    Alarm, Announced, CheckpointJob, ClusterView, Failure, Notice, Proposals, Replica, Status,
+    Stopping, Turn,
 };
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
@@ -32,6 +35,7 @@ impl Replica {
         }
         self.raise_alarm();
         self.announce();
+        let compaction = self.compact_by_rule(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
         let space = self.free_space(now);
@@ -42,7 +46,7 @@ impl Replica {
         self.end_log();
         let retry = self.retry_space(now);
         Turn {
-            wake: space.into_iter().chain(retry).min(),
+            wake: space.into_iter().chain(retry).chain(compaction).min(),
         }
     }
 
@@ -216,6 +220,49 @@ impl Replica {
         self.push_front(batch);
     }
 
+    /// Proposes the compaction that is due by `--auto-compaction-*`; when to look again.
+    fn compact_by_rule(&mut self, now: Millis) -> Option<Millis> {
+        let store = self.machine.store();
+        let seen = Seen {
+            revision: store.revision(),
+            compacted: store.compacted(),
+            leads: self.raft.is_leader() && self.announced != Announced::No,
+            is_corrupt: self.machine.alarms().is_corrupt(),
+        };
+        let compactor = self.compactor.as_mut()?;
+        let (rule, retry_interval) = (compactor.rule(), compactor.look_interval());
+        let ended = compactor.poll_end(now, seen);
+        let wanted = compactor.poll(now, seen);
+        let wake = compactor.wake();
+        if let Some((revision, took, ended)) = ended {
+            self.notice(match ended {
+                Ended::Done => Notice::AutoCompactionDone {
+                    rule,
+                    revision,
+                    took,
+                },
+                Ended::TimedOut | Ended::Corrupt => Notice::AutoCompactionFailed {
+                    rule,
+                    revision,
+                    retry_interval,
+                    is_corrupt: ended == Ended::Corrupt,
+                },
+            });
+        }
+        if let Some(revision) = wanted {
+            self.notice(Notice::AutoCompactionBegan { rule, revision });
+            let request = CompactionRequest {
+                revision,
+                physical: false,
+            };
+            let mut batch = Proposals::new();
+            let id = self.config.request_ids.draw();
+            batch.push(None, id, field::COMPACTION, &request.encode_to_vec());
+            self.push_front(batch);
+        }
+        wake.filter(|_| self.stopping == Stopping::No)
+    }
+
     fn push_front(&mut self, batch: Proposals) {
         self.inbox_bytes += batch.bytes_len();
         self.inbox.push_front(batch);
@@ -226,7 +273,10 @@ impl Replica {
     fn free_space(&mut self, now: Millis) -> Option<Millis> {
         let store = self.machine.store_mut();
         let mut next = None;
-        if store.finished() < store.compacted() {
+        let began = store.finished();
+        if began < store.compacted() {
+            let dropped = store.dropped_records();
+            self.space_began.get_or_insert((now, dropped));
             if now < self.space_due {
                 return Some(self.space_due);
             }
@@ -237,6 +287,9 @@ impl Replica {
             }
         }
         let finished = store.finished();
+        if finished > began {
+            self.tell_of_compaction(finished, now);
+        }
         while let Some((_, to, encoded)) = self.compacting.pop_front_if(|it| it.0 <= finished) {
             let start = self.replies.bytes.len();
             self.replies.bytes.extend_from_slice(&encoded);
@@ -244,6 +297,20 @@ impl Replica {
             self.replies.push(to, Outcome::Encoded { start, end });
         }
         next
+    }
+
+    fn tell_of_compaction(&mut self, revision: i64, now: Millis) {
+        let store = self.machine.store();
+        let dropped = store.dropped_records();
+        let (since, before) = self.space_began.take().unwrap_or((now, dropped));
+        let notice = Notice::CompactionFinished {
+            revision,
+            took: now.since(since),
+            records: dropped - before,
+            hash: store.newest_compact_hash(revision),
+            sizes: store.sizes(),
+        };
+        self.notice(notice);
     }
 
     /// Seals the log once everything that was taken over is in it.

@@ -2,6 +2,7 @@
 
 use super::Warning;
 use super::cluster::DEFAULT_NAME;
+use super::compaction::auto_compaction;
 use super::settings::Settings;
 use super::url::Url;
 
@@ -44,11 +45,10 @@ pub(super) fn run(settings: &Settings, warnings: &mut Vec<Warning>) -> Result<()
             Warning::new("exceeded recommended request limit").with("flag", "max-request-bytes"),
         );
     }
-    match settings.text("auto-compaction-mode").as_str() {
-        "periodic" | "revision" => {}
-        "" => return Err("undefined auto-compaction-mode".to_owned()),
-        other => return Err(format!("unknown auto-compaction-mode \"{other}\"")),
-    }
+    auto_compaction(
+        &settings.text("auto-compaction-mode"),
+        &settings.text("auto-compaction-retention"),
+    )?;
     if settings.gate("LeaseCheckpointPersist") && !settings.gate("LeaseCheckpoint") {
         return Err("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned());
     }

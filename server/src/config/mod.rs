@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod cluster;
+mod compaction;
 mod file;
 mod flag;
 mod settings;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 pub use cluster::InitialMember;
 pub use url::{Address, Scheme, Url};
+
+use basalt_engine::replica::AutoCompaction;
 
 use crate::log;
 use settings::{Settings, Source};
@@ -48,6 +51,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// What one request, connection or member may use.
     pub limits: Limits,
+    /// Which history goes by itself, if any.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Pings of clients and to clients.
     pub keep_alive: KeepAlive,
     /// Options of listening sockets.
@@ -293,6 +298,10 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
             concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
                 .expect("its kind is Uint32"),
         },
+        auto_compaction: compaction::auto_compaction(
+            &settings.text("auto-compaction-mode"),
+            &settings.text("auto-compaction-retention"),
+        )?,
         keep_alive: KeepAlive {
             min_time: settings.duration("grpc-keepalive-min-time"),
             interval: settings.duration("grpc-keepalive-interval"),

@@ -113,8 +113,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("discovery-srv-name", Clustering, Text, "", NoEffectYet, "Suffix of the service name in these SRV records."),
     flag("strict-reconfig-check", Clustering, Bool, "true", NoEffectYet, "Refuse changes of the membership that would lose the quorum."),
     flag("pre-vote", Clustering, Bool, "true", Ignored("it is always on"), "Ask before an election whether it could be won."),
-    flag("auto-compaction-retention", Clustering, Text, "0", NoEffectYet, "How much history to keep: a time (hours without a unit) or a number of revisions; 0 keeps all."),
-    flag("auto-compaction-mode", Clustering, Text, "periodic", NoEffectYet, "What --auto-compaction-retention counts: periodic or revision."),
+    flag("auto-compaction-retention", Clustering, Text, "0", Works, "How much history to keep: a time (hours without a unit) or a number of revisions; 0 keeps all."),
+    flag("auto-compaction-mode", Clustering, Text, "periodic", Works, "What --auto-compaction-retention counts: periodic or revision."),
     flag("v2-deprecation", Clustering, Choice(V2_PHASES), "write-only", Ignored(V2_DEPRECATION_DEPRECATED), "Phase of the removal of the v2 store."),
 
     flag("cert-file", Security, Text, "", NoEffectYet, "File of the certificate shown to clients."),

@@ -11,7 +11,7 @@ pub const PUBLISHED: &str = "published local member to cluster through raft";
 pub const ADDED_MEMBER: &str = "added member";
 /// The first of the lines of a stop; field `signal`.
 pub const RECEIVED_SIGNAL: &str = "received signal; shutting down";
-/// The space of a compaction is given back; fields `scheduled-compact-revision` and `took`.
+/// The space of a compaction is given back; fields `compact-revision`, `took` and `number-of-keys-compacted`.
 pub const FINISHED_COMPACTION: &str = "finished scheduled compaction";
 /// A state image is on disk; field `snapshot-index`.
 pub const SAVED_SNAPSHOT: &str = "saved snapshot";

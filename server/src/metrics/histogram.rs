@@ -55,6 +55,7 @@ impl Histogram {
 pub(super) struct Sum {
     /// By bucket, not cumulative; empty stands for all zero.
     pub(super) counts: Vec<u64>,
+    /// Of all that was observed; in milliseconds after [`Sum::in_millis`].
     pub(super) seconds: f64,
 }
 
@@ -65,6 +66,12 @@ impl Sum {
             .into_iter()
             .for_each(|histogram| histogram.add_to(&mut sum));
         sum
+    }
+
+    /// For a family in milliseconds, whose bounds are the same.
+    pub(super) fn in_millis(mut self) -> Sum {
+        self.seconds *= 1000.0;
+        self
     }
 
     pub(super) fn total(&self) -> u64 {

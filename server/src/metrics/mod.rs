@@ -197,6 +197,12 @@ pub struct EngineMetrics {
     pub wal_write: Histogram,
     /// Bytes of the log handed to the disk, padding included.
     pub wal_bytes: Counter,
+    /// From the compaction to the last of its space.
+    pub compaction: Histogram,
+    /// Records that compactions dropped.
+    pub compaction_keys: Counter,
+    /// Unix time in seconds of the last finished compaction, 0 before the first.
+    pub compaction_last: Counter,
 }
 
 impl Default for EngineMetrics {
@@ -205,6 +211,9 @@ impl Default for EngineMetrics {
             wal_sync: Histogram::new(REQUEST_BUCKETS),
             wal_write: Histogram::new(REQUEST_BUCKETS),
             wal_bytes: Counter::default(),
+            compaction: Histogram::new(COMPACTION_BUCKETS),
+            compaction_keys: Counter::default(),
+            compaction_last: Counter::default(),
         }
     }
 }
@@ -248,6 +257,7 @@ const CLIENT_VERSIONS_MAX: usize = 32;
 /// First bound in nanoseconds, and how many, each twice the one before.
 const REQUEST_BUCKETS: (u64, usize) = (1_000_000, 14);
 const RANGE_BUCKETS: (u64, usize) = (100_000, 20);
+const COMPACTION_BUCKETS: (u64, usize) = (100_000_000, 14);
 
 #[cfg(test)]
 pub(crate) mod tests;

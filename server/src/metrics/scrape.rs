@@ -69,6 +69,15 @@ impl Scrape<'_> {
                     family.value(&[], keys as f64);
                 }
             }
+            "etcd_debugging_mvcc_db_compaction_keys_total" => {
+                family.value(&[], registry.engine.compaction_keys.get() as f64)
+            }
+            "etcd_debugging_mvcc_db_compaction_last" => {
+                family.value(&[], registry.engine.compaction_last.get() as f64)
+            }
+            "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds" => {
+                family.histogram(&[], &Sum::of([&registry.engine.compaction]).in_millis())
+            }
             "etcd_debugging_server_alarms" => {
                 for (member, alarm) in &registry.published.cluster().alarms {
                     family.value(&[alarm_name(*alarm), &format!("{:x}", member.0)], 1.0);

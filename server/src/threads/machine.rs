@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 
 use basalt_engine::disk::{DiskOp, OpId};
 use basalt_engine::io::WalIo;
-use basalt_engine::replica::{Job, Proposals, Replica, Replies};
+use basalt_engine::replica::{Job, Notice, Proposals, Replica, Replies};
 use basalt_engine::types::Millis;
 
+use super::notices::tell;
 use super::worker::Worker;
 use crate::metrics::EngineMetrics;
 
@@ -20,6 +21,7 @@ pub(super) struct Machine {
     /// Durable writes that the disk has not answered, and when they were submitted. One or two at a time.
     in_flight: Vec<(OpId, Instant)>,
     jobs: Vec<Job>,
+    notices: Vec<Notice>,
 }
 
 impl Machine {
@@ -38,6 +40,7 @@ impl Machine {
             started: now,
             in_flight: Vec::new(),
             jobs: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -72,6 +75,10 @@ impl Machine {
         self.replica.take_jobs(&mut self.jobs);
         for job in self.jobs.drain(..) {
             self.worker.give_job(job);
+        }
+        self.replica.take_notices(&mut self.notices);
+        for notice in self.notices.drain(..) {
+            tell(notice, &self.metrics);
         }
         turn.wake.map(|at| self.instant(at))
     }

@@ -8,6 +8,7 @@ mod engine;
 mod inline;
 mod listen;
 mod machine;
+mod notices;
 mod outbox;
 mod plan;
 mod remote;

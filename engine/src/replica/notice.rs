@@ -1,0 +1,50 @@
+//! What happened that an operator may want to read of. The core has no log; whoever drives it writes the lines.
+
+use super::auto_compaction::AutoCompaction;
+use crate::mvcc::Sizes;
+use crate::types::Millis;
+
+/// One event, for [`super::Replica::take_notices`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// This leader proposed a compaction by itself.
+    AutoCompactionBegan {
+        /// Why.
+        rule: AutoCompaction,
+        /// Where.
+        revision: i64,
+    },
+    /// It is in force, or somebody else's at or above its revision is.
+    AutoCompactionDone {
+        /// Why it was made.
+        rule: AutoCompaction,
+        /// Where.
+        revision: i64,
+        /// Since it was proposed.
+        took: Millis,
+    },
+    /// It was given up and will be tried again.
+    AutoCompactionFailed {
+        /// Why it was made.
+        rule: AutoCompaction,
+        /// Where.
+        revision: i64,
+        /// When the next one is tried.
+        retry_interval: Millis,
+        /// Whether a CORRUPT alarm refuses it; else it took too long.
+        is_corrupt: bool,
+    },
+    /// The space of all compactions up to a revision is given back.
+    CompactionFinished {
+        /// Up to which.
+        revision: i64,
+        /// Since the work began, in this process.
+        took: Millis,
+        /// Records that it dropped.
+        records: u64,
+        /// The compaction's hash, if it is remembered.
+        hash: Option<u32>,
+        /// The store's sizes now.
+        sizes: Sizes,
+    },
+}
