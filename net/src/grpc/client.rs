@@ -324,14 +324,17 @@ impl<A: Answered> Events<Asking> for Hearing<'_, A> {
                 }
             }
         }
-        let left = rest.to_vec();
+        let left = rest.len();
+        if gathered.is_empty() {
+            gathered.extend_from_slice(&data[data.len() - left..]);
+        } else if left == 0 {
+            h2::reuse(&mut gathered);
+        } else {
+            // Nothing moves while one message is gathered: a long one comes in thousands of frames.
+            gathered.drain(..gathered.len() - left);
+        }
         if let Some(pending) = streams.state(key) {
-            if left.is_empty() {
-                h2::reuse(&mut gathered);
-                pending.partial = gathered;
-            } else {
-                pending.partial = left;
-            }
+            pending.partial = gathered;
         }
         if is_end {
             let status = Status::new(Code::Internal, "answer ends without trailers");
