@@ -171,6 +171,38 @@ pub(crate) struct Load {
     /// Twice the capacity, then half of it: what an overload does
     #[arg(long, conflicts_with_all = ["rate", "capacity_p99_ms"])]
     pub overload: bool,
+    /// What is done beside the operations, on connections of its own, from the begin of the measured time on
+    #[arg(long, value_enum, conflicts_with_all = ["capacity_p99_ms", "overload"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Action>,
+    /// Seconds after which it is done again; without it once
+    #[arg(long, value_name = "S", requires = "beside")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside_every: Option<f64>,
+    /// Connections that do it at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[serde(skip_serializing_if = "is_one")]
+    pub beside_conns: u16,
+}
+
+fn is_one(number: &u16) -> bool {
+    *number == 1
+}
+
+/// What may be done beside the measured operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// A physical compaction of all but the newest revisions.
+    Compact,
+    /// A defragmentation.
+    Defragment,
+    /// A snapshot, to nowhere.
+    Snapshot,
+    /// All keys and values in one answer.
+    List,
+    /// The same in many (RangeStream).
+    ListStream,
 }
 
 impl Default for Load {
@@ -182,6 +214,9 @@ impl Default for Load {
             poisson: false,
             capacity_p99_ms: None,
             overload: false,
+            beside: None,
+            beside_every: None,
+            beside_conns: 1,
         }
     }
 }
@@ -228,6 +263,14 @@ pub(crate) struct Shape {
     /// Bytes of a value
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..1_500_000))]
     pub value_size: u32,
+    /// Times that the loading writes each key
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[serde(skip_serializing_if = "is_one")]
+    pub revisions: u16,
+    /// The loading ends with a physical compaction of all but the newest revisions
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compacted: bool,
     /// Reads are serializable instead of linearizable
     #[arg(long)]
     pub serializable: bool,
@@ -259,6 +302,8 @@ impl Default for Shape {
             keys: 100_000,
             key_size: 8,
             value_size: 256,
+            revisions: 1,
+            compacted: false,
             serializable: false,
             limit: 1000,
             spans: false,

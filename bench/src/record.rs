@@ -102,6 +102,9 @@ pub(crate) struct Figures {
     pub capacity: Option<Capacity>,
     /// What an overload did, when the cell is one.
     pub overload: Option<Overload>,
+    /// What was done beside the operations, in the order in which it ended.
+    #[serde(default)]
+    pub beside: Vec<Beside>,
 }
 
 /// Latencies of the whole measured time, in microseconds.
@@ -141,6 +144,8 @@ pub(crate) struct Second {
     pub done: u64,
     pub p50_us: f64,
     pub p99_us: f64,
+    #[serde(default)]
+    pub p999_us: f64,
     pub max_us: f64,
 }
 
@@ -227,6 +232,19 @@ pub(crate) struct Overload {
     pub half_p99_us: f64,
     /// Seconds of half load until the p99 of three tenths of a second in a row was at most twice that; none when it never was.
     pub recovery_seconds: Option<f64>,
+}
+
+/// One thing done beside the measured operations.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// Seconds since the measured time began.
+    pub began: f64,
+    /// It may have taken longer than the measured time.
+    pub seconds: f64,
+    /// Of keys and values, or of the snapshot, that came.
+    pub bytes: u64,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// Above this share of its CPU the generator is taken to be the limit: the rate is then a lower bound.

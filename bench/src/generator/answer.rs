@@ -40,8 +40,17 @@ impl Answer {
         Self::read_with(message, &mut |_| {})
     }
 
-    /// The same, and tells each key of a RangeResponse.
+    /// The same without asking for a revision: a part of an answer may have no header.
+    pub(crate) fn read_part(message: &[u8]) -> Option<Self> {
+        Self::read_fields(message, &mut |_| {})
+    }
+
+    /// As [`Answer::read`], and tells each key of a RangeResponse.
     pub(crate) fn read_with(message: &[u8], each: &mut dyn FnMut(KeyValue<'_>)) -> Option<Self> {
+        Self::read_fields(message, each).filter(|answer| answer.revision > 0)
+    }
+
+    fn read_fields(message: &[u8], each: &mut dyn FnMut(KeyValue<'_>)) -> Option<Self> {
         let mut answer = Answer {
             is_consecutive: true,
             ..Answer::default()
@@ -59,7 +68,7 @@ impl Answer {
                 _ => wire.skip(field).ok()?,
             }
         }
-        (answer.revision > 0).then_some(answer)
+        Some(answer)
     }
 
     fn response_op(&mut self, op: &[u8]) -> Option<()> {

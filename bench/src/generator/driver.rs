@@ -12,17 +12,24 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::alarm::Alarm;
+use super::beside::Schedule;
 use super::judge::Judge;
 use super::link::{Call, Link};
 use super::pace::Pace;
 use super::workload::{Ask, Workload, spread};
 use super::{Interrupted, Progress};
+use crate::plan::Load;
 
 /// The generator.
 pub(crate) struct Driver {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
+    /// Connections of the workload's operations; those behind them are for what is done beside.
+    foreground: usize,
+    beside: Option<Schedule>,
+    /// Calls beside begun, ever.
+    beside_begun: u64,
     alarm: Alarm,
     origin: Instant,
     phase: Phase,
@@ -52,8 +59,8 @@ pub(crate) enum Phase {
     Open(Pace),
     /// Loading requests from this key on.
     Load { next: u32 },
-    /// One question for the store's revision.
-    Revision { is_asked: bool },
+    /// One call about no key of the workload.
+    Once { ask: Ask, is_asked: bool },
     /// Reads of so many keys, spread over all.
     ReadBack { left: u32 },
     /// Pages from this key on, one at a time.
@@ -73,10 +80,15 @@ impl Driver {
     ///
     /// # Errors
     /// When the server does not take a connection.
-    pub(crate) fn new(to: SocketAddr, connections: usize, workload: Workload) -> Result<Self> {
+    pub(crate) fn new(to: SocketAddr, load: &Load, workload: Workload) -> Result<Self> {
         let poll = Poll::new()?;
         let authority = to.to_string();
-        let connections = (0..connections)
+        let beside = Schedule::new(load);
+        let foreground = usize::from(load.conns);
+        let all = beside
+            .as_ref()
+            .map_or(foreground, |beside| beside.connections.end);
+        let connections = (0..all)
             .map(|place| Connection::new(to, &authority, &poll, Token(place)))
             .collect::<Result<Vec<_>>>()?;
         let alarm = Alarm::new(&poll, Token(connections.len()))?;
@@ -85,6 +97,9 @@ impl Driver {
             events: Events::with_capacity(EVENTS),
             unwritten: (0..connections.len()).collect(),
             connections,
+            foreground,
+            beside,
+            beside_begun: 0,
             alarm,
             origin: Instant::now(),
             phase: Phase::Drain,
@@ -128,6 +143,7 @@ impl Driver {
             let clock = Instant::now();
             let now = self.at(clock);
             self.start_due(now);
+            self.start_beside(now);
             self.write_all(clock)?;
             if until.is_some_and(|end| now >= end) || until.is_none() && self.in_flight() == 0 {
                 return Ok(());
@@ -144,12 +160,19 @@ impl Driver {
                 Phase::Open(pace) => pace.due(),
                 _ => u64::MAX,
             };
-            self.alarm.set(due.min(until.unwrap_or(u64::MAX)), now)?;
+            let beside = self.beside.as_ref().map_or(u64::MAX, Schedule::due);
+            self.alarm
+                .set(due.min(beside).min(until.unwrap_or(u64::MAX)), now)?;
             if self.turn()? {
                 heard = self.judge.now;
             }
             let silent = self.judge.now.max(now) - heard;
-            if silent > PATIENCE.as_nanos() as u64 && self.in_flight() > 0 {
+            let patience = if self.beside_begun > self.judge.beside_ended {
+                BESIDE_PATIENCE
+            } else {
+                PATIENCE
+            };
+            if silent > patience.as_nanos() as u64 && self.in_flight() > 0 {
                 bail!(
                     "{} operations unanswered for {} s",
                     self.in_flight(),
@@ -214,7 +237,7 @@ impl Driver {
             if self.in_flight() >= OUTSTANDING_MAX {
                 self.judge.tally.over_limit += 1;
             } else {
-                let place = (pace.count() % self.connections.len() as u64) as usize;
+                let place = (pace.count() % self.foreground as u64) as usize;
                 self.message.clear();
                 let question = self.judge.workload.draw(&mut self.message);
                 self.send(
@@ -230,17 +253,45 @@ impl Driver {
         self.phase = Phase::Open(pace);
     }
 
+    /// Starts what is to be done beside, once on each of its connections.
+    fn start_beside(&mut self, now: u64) {
+        let Some(mut schedule) = self.beside.take_if(|schedule| schedule.due() <= now) else {
+            return;
+        };
+        for place in schedule.connections.clone() {
+            self.message.clear();
+            let question = self
+                .judge
+                .workload
+                .write(schedule.ask, 0, &mut self.message);
+            self.beside_begun += 1;
+            self.send(place, Call { due: now, question });
+        }
+        schedule.advance();
+        self.beside = Some(schedule);
+    }
+
+    /// What is done beside is due from that moment on, or no more.
+    pub(crate) fn set_beside(&mut self, from: Option<u64>) {
+        match (&mut self.beside, from) {
+            (Some(schedule), Some(from)) => schedule.begin(from),
+            (Some(schedule), None) => schedule.end(),
+            (None, _) => {}
+        }
+    }
+
     /// Starts what a connection has room for, in the phases that go as fast as answers come.
     fn refill(&mut self, place: usize, now: u64) {
         let streams = match &self.phase {
             Phase::Drain | Phase::Open(_) => return,
+            _ if place >= self.foreground => return,
             Phase::Closed { streams } => *streams,
             // With more connections than that, only the first ones load.
             Phase::Load { .. } if place >= LOAD_CALLS_MAX => 0,
-            Phase::Load { .. } => (LOAD_CALLS_MAX / self.connections.len()).max(1),
+            Phase::Load { .. } => (LOAD_CALLS_MAX / self.foreground).max(1),
             Phase::ReadBack { .. } => READ_BACK_STREAMS,
             // Only one connection asks, one question at a time.
-            Phase::Revision { .. } | Phase::Pages { .. } => usize::from(place == 0),
+            Phase::Once { .. } | Phase::Pages { .. } => usize::from(place == 0),
         };
         while self.connections[place].link.in_flight() < streams && self.start(place, now) {}
     }
@@ -261,11 +312,12 @@ impl Driver {
                 *next += workload.paged_by(key);
                 (Ask::Page, key)
             }
-            Phase::Revision {
+            Phase::Once {
+                ask,
                 is_asked: asked @ false,
             } => {
                 *asked = true;
-                (Ask::Revision, 0)
+                (*ask, 0)
             }
             Phase::ReadBack { left } if *left > 0 => {
                 *left -= 1;
@@ -389,6 +441,9 @@ const EVENTS: usize = 1024;
 
 /// Between two reports of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
+
+/// A server that answers nothing for so long has failed, but while it does something beside that may stop everything.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A server that answers nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

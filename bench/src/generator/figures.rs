@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
-use crate::record::{CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Verified};
+use crate::record::{Beside, CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Verified};
 
 /// Everything that figures are made of.
 pub(crate) struct Found {
@@ -19,6 +19,7 @@ pub(crate) struct Found {
     pub walk_pages: Option<u32>,
     pub capacity: Option<Capacity>,
     pub overload: Option<Overload>,
+    pub beside: Vec<Beside>,
     /// Bytes of the server's memory, now and at most.
     pub memory: Option<(u64, u64)>,
 }
@@ -73,6 +74,7 @@ impl Found {
             by_second,
             capacity: self.capacity,
             overload: self.overload,
+            beside: self.beside,
         };
         let intervals = Intervals {
             began,
@@ -183,6 +185,19 @@ impl Figures {
                     .recovery_seconds
                     .map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
                 overload.failures
+            );
+        }
+        for beside in &self.beside {
+            let _ = writeln!(
+                out,
+                "beside      at {:.2} s for {:.3} s, {} bytes{}",
+                beside.began,
+                beside.seconds,
+                beside.bytes,
+                beside
+                    .failure
+                    .as_ref()
+                    .map_or_else(String::new, |failure| format!(", FAILED: {failure}"))
             );
         }
         out

@@ -6,6 +6,7 @@ use std::ops::Range;
 use basalt_net::grpc::Status;
 
 use super::answer::Answer;
+use super::beside::{Ended, add_snapshot, add_streamed};
 use super::link::{Call, Hearing};
 use super::recorder::{Completion, Recorder};
 use super::workload::{Ask, Verdict, Workload};
@@ -45,6 +46,9 @@ pub(crate) struct Judge {
     pub now: u64,
     /// Calls that ended, ever.
     pub ended: u64,
+    /// Calls beside that ended, until they are taken, and the number of all that ever did.
+    pub beside: Vec<Ended>,
+    pub beside_ended: u64,
     /// Told by [`Ask::Revision`]; 0 before.
     pub revision: i64,
     /// Over keys and values of the pages since the last reset, in order (FNV-1a, 64 bit).
@@ -88,6 +92,8 @@ impl Judge {
             earlier: None,
             now: 0,
             ended: 0,
+            beside: Vec::new(),
+            beside_ended: 0,
             revision: 0,
             digest: DIGEST_BEGIN,
         }
@@ -134,6 +140,26 @@ impl Judge {
         answer.filter(|_| is_right)
     }
 
+    /// A call beside changes nothing that is counted.
+    fn on_beside_end(&mut self, call: &Call, ending: Result<Option<Answer>, &Status>) {
+        let answer = ending.as_ref().ok().copied().flatten().unwrap_or_default();
+        let failure = match ending {
+            Err(status) => Some(status.to_string()),
+            Ok(None) => Some("no such answer".to_owned()),
+            Ok(Some(answer)) => match self.workload.judge(call.question, &answer) {
+                Verdict::Good { .. } => None,
+                _ => Some("the answer is not whole".to_owned()),
+            },
+        };
+        self.beside_ended += 1;
+        self.beside.push(Ended {
+            began: call.due,
+            ended: self.now,
+            bytes: answer.value_bytes,
+            failure,
+        });
+    }
+
     fn record(&mut self, call: &Call) {
         let (measured, recorder) = match &mut self.earlier {
             Some((measured, recorder)) if measured.contains(&call.due) => (&*measured, recorder),
@@ -152,16 +178,29 @@ impl Judge {
 }
 
 impl Hearing for Judge {
-    fn on_message(&mut self, call: &Call, message: &[u8]) -> Option<Answer> {
+    fn on_message(
+        &mut self,
+        call: &Call,
+        message: &[u8],
+        earlier: Option<Answer>,
+    ) -> Option<Answer> {
         match call.question.ask {
             Ask::Page => self.page(call, message),
             Ask::KeysOnly => self.names(message),
+            Ask::Snapshot => add_snapshot(earlier, message),
+            Ask::ListStream => add_streamed(earlier, message),
+            // Its answer has nothing in it, not even a header.
+            Ask::Defragment => Answer::read_part(message),
             _ => Answer::read(message),
         }
     }
 
     fn on_end(&mut self, call: Call, ending: Result<Option<Answer>, &Status>) {
         self.ended += 1;
+        if call.question.ask.is_beside() {
+            self.on_beside_end(&call, ending);
+            return;
+        }
         let (verdict, answer) = match ending {
             Err(status) => {
                 let text = status.to_string();

@@ -21,8 +21,13 @@ pub(crate) struct Call {
 
 /// Who hears of answers.
 pub(crate) trait Hearing {
-    /// A whole message of a call that has not ended; what is read of it is given back at the end. `None`: not to be read.
-    fn on_message(&mut self, call: &Call, message: &[u8]) -> Option<Answer>;
+    /// A whole message of a call that has not ended, and what was read of those before; what is read of it is given back at the end. `None`: not to be read.
+    fn on_message(
+        &mut self,
+        call: &Call,
+        message: &[u8],
+        earlier: Option<Answer>,
+    ) -> Option<Answer>;
 
     /// A call ended: with status OK and what its last message said, or with another status.
     fn on_end(&mut self, call: Call, ending: Result<Option<Answer>, &Status>);
@@ -240,7 +245,7 @@ struct Hearer<'a, H> {
 impl<H: Hearing> Answered for Hearer<'_, H> {
     fn on_message(&mut self, stream: u32, message: &[u8]) {
         if let Some(Some(slot)) = self.open.place(stream) {
-            slot.answer = self.hearing.on_message(&slot.call, message);
+            slot.answer = self.hearing.on_message(&slot.call, message, slot.answer);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answer;
+mod beside;
 mod capacity;
 mod driver;
 mod figures;
@@ -116,6 +117,7 @@ pub(crate) fn measure(
         (outcome, recorder)
     };
     let memory = meter.memory();
+    let beside = session.take_beside();
     let (figures, intervals) = Found {
         outcome,
         recorder,
@@ -124,6 +126,7 @@ pub(crate) fn measure(
         walk_pages: session.walk_pages(),
         capacity,
         overload,
+        beside,
         memory,
     }
     .figures();

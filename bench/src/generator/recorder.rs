@@ -165,6 +165,7 @@ impl Recorder {
             done: self.second.len(),
             p50_us: at(0.5),
             p99_us: at(0.99),
+            p999_us: at(0.999),
             max_us: self.second.max() as f64 / 1000.0,
         });
         self.whole.add(&self.second).expect("equal bounds");

@@ -53,7 +53,12 @@ impl Templates {
         let range = |builder: &mut Builder<'_>| {
             RangeRequest {
                 key: builder.key,
-                range_end: if shape.spans { builder.key } else { &last },
+                range_end: match (shape.spans, shape.limit) {
+                    (false, _) => &last,
+                    // A get.
+                    (true, 1) => &[],
+                    (true, _) => builder.key,
+                },
                 limit: if shape.spans {
                     0
                 } else {

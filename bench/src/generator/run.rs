@@ -5,15 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 
+use super::beside::Ended;
 use super::driver::{Driver, Part, Phase};
 use super::judge::{DIGEST_BEGIN, Tally};
 use super::pace::Pace;
 use super::recorder::Recorder;
-use super::workload::Workload;
+use super::workload::{Ask, Workload};
 use super::{Data, Progress, Time};
 use crate::cost::{Counters, Meter};
 use crate::plan::{Load, Shape};
-use crate::record::{Cost, Verified};
+use crate::record::{Beside, Cost, Verified};
 
 /// A server under this generator.
 pub(crate) struct Session<'a> {
@@ -27,6 +28,12 @@ pub(crate) struct Session<'a> {
     passed: f64,
     /// Of verifying, and of loading.
     keys_seconds: f64,
+    load_seconds: f64,
+    /// What loading leaves of history.
+    revisions: u16,
+    is_compacted: bool,
+    /// On the driver's clock, when the last measured time began.
+    measured_from: u64,
     /// The store's revision and the tally before the first counted operation.
     revision: i64,
     tally: Tally,
@@ -82,15 +89,20 @@ impl<'a> Session<'a> {
         progress: Progress<'a>,
     ) -> Result<Self> {
         let keys_seconds = 0.2 + f64::from(shape.keys) / KEYS_PER_SECOND;
+        let load_seconds = keys_seconds * f64::from(shape.revisions);
         Ok(Self {
-            driver: Driver::new(endpoint, usize::from(load.conns), Workload::new(shape))?,
+            driver: Driver::new(endpoint, load, Workload::new(shape))?,
             meter,
             load,
             seed: shape.seed,
             progress,
-            foretold: foretold + 2.0 * keys_seconds,
+            foretold: foretold + load_seconds + keys_seconds,
             passed: 0.0,
             keys_seconds,
+            load_seconds,
+            revisions: shape.revisions,
+            is_compacted: shape.compacted,
+            measured_from: 0,
             revision: 0,
             tally: Tally::default(),
         })
@@ -101,9 +113,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When they are not, or the connection fails.
     pub(crate) fn begin(&mut self, data: Data) -> Result<()> {
-        let part = self.part("load", self.keys_seconds);
+        let part = self.part("load", self.load_seconds);
         match data {
-            Data::Load => self.go(Phase::Load { next: 0 }, None, part)?,
+            Data::Load => self.load(part)?,
             Data::Loaded if self.driver.judge.workload.needs_revisions() => {
                 self.go(Phase::Pages { next: 0 }, None, part)?;
             }
@@ -119,6 +131,25 @@ impl<'a> Session<'a> {
         );
         self.tally = tally.clone();
         Ok(())
+    }
+
+    fn load(&mut self, part: Part) -> Result<()> {
+        for _ in 0..self.revisions {
+            self.go(Phase::Load { next: 0 }, None, part)?;
+        }
+        if self.is_compacted {
+            self.once(Ask::Compact)?;
+            let ended = std::mem::take(&mut self.driver.judge.beside);
+            let failure = ended.into_iter().find_map(|ended| ended.failure);
+            ensure!(failure.is_none(), "compacting failed: {failure:?}");
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, ask: Ask) -> Result<()> {
+        let part = self.part("once", 0.0);
+        let is_asked = false;
+        self.go(Phase::Once { ask, is_asked }, None, part)
     }
 
     /// Warms up and measures; what is unanswered at the end is left so.
@@ -153,8 +184,11 @@ impl<'a> Session<'a> {
         let (good, offered) = (self.driver.judge.tally.good, self.offered());
         let value_bytes = self.driver.judge.tally.value_bytes;
         self.driver.judge.measured = begins..ends;
+        self.measured_from = begins;
+        self.driver.set_beside(Some(begins));
         let part = self.part(stretch.name, measured.as_secs_f64());
         self.driver.resume(Some(ends), part, self.progress)?;
+        self.driver.set_beside(None);
         let at_end = self.meter.read()?;
         let judge = &self.driver.judge;
         Ok(Outcome {
@@ -178,6 +212,13 @@ impl<'a> Session<'a> {
         self.go(Phase::Drain, None, part)?;
         outcome.tally = self.driver.judge.tally.since(&outcome.before);
         Ok(self.driver.judge.take_recorder())
+    }
+
+    /// What was done beside in the last measured time.
+    pub(crate) fn take_beside(&mut self) -> Vec<Beside> {
+        let ended = std::mem::take(&mut self.driver.judge.beside);
+        let record = |ended: Ended| ended.record(self.measured_from);
+        ended.into_iter().map(record).collect()
     }
 
     /// The recorder of the stretch before the last, which was not drained.
@@ -251,8 +292,7 @@ impl<'a> Session<'a> {
     /// The store's revision, by a read of our own when nothing else is in flight.
     fn ask_revision(&mut self) -> Result<i64> {
         let good = self.driver.judge.tally.good;
-        let part = self.part("revision", 0.0);
-        self.go(Phase::Revision { is_asked: false }, None, part)?;
+        self.once(Ask::Revision)?;
         let tally = &self.driver.judge.tally;
         ensure!(
             tally.good == good + 1,

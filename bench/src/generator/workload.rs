@@ -1,6 +1,6 @@
 //! What is asked of the server: keys, values and requests from a seed, and what every answer must show.
 
-use basalt_pb::hot;
+use basalt_pb::hot::{self, CompactionRequest};
 
 use super::answer::Answer;
 use super::keys::Keys;
@@ -15,11 +15,23 @@ pub(crate) enum Method {
     Range,
     Put,
     Txn,
+    RangeStream,
+    Compact,
+    Defragment,
+    Snapshot,
 }
 
 impl Method {
     /// All methods, in the order of their numbers.
-    pub(crate) const ALL: [Method; 3] = [Method::Range, Method::Put, Method::Txn];
+    pub(crate) const ALL: [Method; 7] = [
+        Method::Range,
+        Method::Put,
+        Method::Txn,
+        Method::RangeStream,
+        Method::Compact,
+        Method::Defragment,
+        Method::Snapshot,
+    ];
 
     /// The HTTP/2 path.
     pub(crate) fn path(self) -> &'static str {
@@ -27,6 +39,10 @@ impl Method {
             Method::Range => "/etcdserverpb.KV/Range",
             Method::Put => "/etcdserverpb.KV/Put",
             Method::Txn => "/etcdserverpb.KV/Txn",
+            Method::RangeStream => "/etcdserverpb.KV/RangeStream",
+            Method::Compact => "/etcdserverpb.KV/Compact",
+            Method::Defragment => "/etcdserverpb.Maintenance/Defragment",
+            Method::Snapshot => "/etcdserverpb.Maintenance/Snapshot",
         }
     }
 }
@@ -58,13 +74,22 @@ pub(crate) enum Ask {
     ReadBack,
     /// Some keys in order, serializable.
     Page,
+    /// All but the newest revisions go, physically.
+    Compact,
+    Defragment,
+    Snapshot,
+    /// All keys and values in one answer, linearizable unless the shape says otherwise.
+    List,
+    /// The same in many.
+    ListStream,
 }
 
 impl Ask {
     pub(crate) fn method(self) -> Method {
         match self {
             Ask::Put => Method::Put,
-            Ask::Get
+            Ask::List
+            | Ask::Get
             | Ask::Range
             | Ask::ListPage
             | Ask::Count
@@ -75,12 +100,25 @@ impl Ask {
             Ask::Load | Ask::Txn | Ask::OutdatedTxn | Ask::TxnPuts | Ask::TxnCompares => {
                 Method::Txn
             }
+            Ask::ListStream => Method::RangeStream,
+            Ask::Compact => Method::Compact,
+            Ask::Defragment => Method::Defragment,
+            Ask::Snapshot => Method::Snapshot,
         }
     }
 
     /// Whether the operation is one of the workload's, and counts.
     pub(crate) fn is_counted(self) -> bool {
-        !matches!(self, Ask::Load | Ask::Revision | Ask::ReadBack | Ask::Page)
+        let is_checking = matches!(self, Ask::Load | Ask::Revision | Ask::ReadBack | Ask::Page);
+        !is_checking && !self.is_beside()
+    }
+
+    /// Whether it is something that is done beside the workload's operations.
+    pub(crate) fn is_beside(self) -> bool {
+        matches!(
+            self,
+            Ask::Compact | Ask::Defragment | Ask::Snapshot | Ask::List | Ask::ListStream
+        )
     }
 }
 
@@ -115,6 +153,8 @@ pub(crate) struct Workload {
     seen: Vec<i64>,
     /// The store's revision when it was asked last: walks go on at it.
     revision: i64,
+    /// The newest revision heard of.
+    newest: i64,
     /// Pages of the walk that were drawn.
     pages: u32,
     templates: Templates,
@@ -139,6 +179,7 @@ impl Workload {
             value,
             seen: vec![0; shape.keys as usize],
             revision: 0,
+            newest: 0,
             pages: 0,
         }
     }
@@ -235,7 +276,16 @@ impl Workload {
             Ask::Revision | Ask::ReadBack => self.templates.read_back.write(keys, key, out),
             Ask::Range => self.templates.range.write(keys, key, out),
             Ask::ListPage => list_page(keys, key, self.shape.limit, self.revision, out),
-            Ask::Count | Ask::KeysOnly => self.templates.whole.write(keys, key, out),
+            Ask::Compact => CompactionRequest {
+                revision: self.newest,
+                physical: true,
+            }
+            .write(out),
+            // Messages without a field.
+            Ask::Defragment | Ask::Snapshot => {}
+            Ask::Count | Ask::KeysOnly | Ask::List | Ask::ListStream => {
+                self.templates.whole.write(keys, key, out)
+            }
             Ask::Page => self.templates.page.write(keys, key, out),
             Ask::TxnPuts | Ask::TxnCompares => self.templates.batch.write(keys, key, out),
             Ask::Load if self.loaded_by(key) == self.load_batch() => {
@@ -279,6 +329,7 @@ impl Workload {
             Ask::Get | Ask::ReadBack => self.found(key, 1, answer),
             Ask::Revision => {
                 self.revision = answer.revision;
+                self.newest = self.newest.max(answer.revision);
                 self.found(key, 1, answer)
             }
             Ask::Range if limit == 0 => self.found(key, self.keys.count - key, answer),
@@ -302,6 +353,10 @@ impl Workload {
                     && answer.value_bytes == 0;
                 if is_right { UNCHANGED } else { Verdict::Wrong }
             }
+            Ask::Compact | Ask::Defragment => UNCHANGED,
+            Ask::Snapshot if answer.count == 0 && answer.value_bytes > 0 => UNCHANGED,
+            Ask::Snapshot => Verdict::Wrong,
+            Ask::List | Ask::ListStream => self.found(0, self.keys.count, answer),
             Ask::Page => self.found(key, self.paged_by(key), answer),
             Ask::Load => {
                 let count = self.loaded_by(key);
@@ -380,6 +435,7 @@ impl Workload {
     fn see(&mut self, key: u32, revision: i64) {
         let seen = &mut self.seen[key as usize];
         *seen = (*seen).max(revision);
+        self.newest = self.newest.max(revision);
     }
 }
 

@@ -111,6 +111,13 @@ pub(crate) fn warnings(figures: &Figures, load: &Load) -> Vec<String> {
             figures.verified.over_limit
         ));
     }
+    let failed = figures.beside.iter().filter_map(|one| one.failure.as_ref());
+    if let Some(failure) = failed.clone().next() {
+        let count = failed.count();
+        warnings.push(format!(
+            "{count} times what was done beside failed: {failure}"
+        ));
+    }
     warnings
 }
 

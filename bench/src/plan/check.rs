@@ -136,6 +136,19 @@ impl Load {
                 .is_none_or(|p99| (0.01..=60e3).contains(&p99)),
             "capacity_p99_ms is 0.01 to 60000",
         );
+        demand(
+            self.beside_every
+                .is_none_or(|every| self.beside.is_some() && (0.1..=600.0).contains(&every)),
+            "beside_every is 0.1 to 600 s, and needs beside",
+        );
+        demand(
+            (1..=100).contains(&self.beside_conns),
+            "beside_conns are 1 to 100",
+        );
+        demand(
+            self.beside.is_none() || self.capacity_p99_ms.is_none() && !self.overload,
+            "beside excludes capacity_p99_ms and overload",
+        );
         let ways = [
             self.rate.is_some(),
             self.capacity_p99_ms.is_some(),
@@ -168,6 +181,10 @@ impl Shape {
         demand(
             (8..1_500_000).contains(&self.value_size),
             "value_size is 8 to 1499999 bytes",
+        );
+        demand(
+            (1..=100).contains(&self.revisions),
+            "revisions are 1 to 100",
         );
         demand(self.limit >= 1, "limit is at least 1");
         demand(

@@ -104,7 +104,8 @@ impl Cell {
 
     fn load_seconds(&self) -> f64 {
         let beyond = self.shape.value_size.saturating_sub(SMALL_BYTES);
-        f64::from(self.shape.keys) * (LOAD_SECONDS + f64::from(beyond) * LOAD_BYTE_SECONDS)
+        let writes = f64::from(self.shape.keys) * f64::from(self.shape.revisions);
+        writes * (LOAD_SECONDS + f64::from(beyond) * LOAD_BYTE_SECONDS)
     }
 }
 

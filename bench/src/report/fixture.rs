@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::plan::{Cell, Kind, Method, Plan};
 use crate::record::{
-    Capacity, Cost, Figures, Latency, Overload, Part, PerOperation, Second, Slice, Verified,
+    Beside, Capacity, Cost, Figures, Latency, Overload, Part, PerOperation, Second, Slice, Verified,
 };
 
 /// What a cell's slices are scattered around, for the server that takes longest.
@@ -126,6 +126,7 @@ fn figures(
             done: about(per_second, 9.0) as u64,
             p50_us: p50,
             p99_us: at(2.0),
+            p999_us: at(3.0),
             max_us: at(4.0),
         })
         .collect();
@@ -211,6 +212,14 @@ fn figures(
             ..Verified::default()
         },
         by_second,
+        beside: cell.load.beside.map_or_else(Vec::new, |_| {
+            vec![Beside {
+                began: 0.0,
+                seconds: 30.0 / times,
+                bytes: 1 << 30,
+                failure: None,
+            }]
+        }),
         capacity: cell.load.capacity_p99_ms.map(|p99_ms_max| Capacity {
             p99_ms_max,
             per_second,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::quantity::{Better, QUANTITIES, Quantity, samples, values};
-use crate::plan::{Cell, Kind, Plan};
+use crate::plan::{Action, Cell, Kind, Load, Plan};
 use crate::record::{CLIENT_BUSY_MAX, Placement, Slice};
 use crate::statistics::{Ratio, Spread, median};
 
@@ -171,6 +171,23 @@ pub(super) fn workload(cell: &Cell) -> &str {
     cell.name.split('-').next().unwrap_or_default()
 }
 
+fn beside_text(load: &Load, action: Action) -> String {
+    let what = match action {
+        Action::Compact => "a physical compaction",
+        Action::Defragment => "a defragmentation",
+        Action::Snapshot => "a snapshot",
+        Action::List => "a list of everything in one answer",
+        Action::ListStream => "a list of everything by RangeStream",
+    };
+    let every = load
+        .beside_every
+        .map_or_else(String::new, |seconds| format!(" every {seconds} s"));
+    match load.beside_conns {
+        1 => format!("; beside it {what}{every}"),
+        many => format!("; beside it {what} on each of {many} more connections{every}"),
+    }
+}
+
 /// One line: what is sent, how hard, over which data, for how long.
 pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
     let (load, shape) = (&cell.load, &cell.shape);
@@ -209,6 +226,9 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         (None, Some(ms)) => format!("open loop, the highest rate with p99 below {ms} ms"),
         (None, None) => format!("closed loop, {} in flight on each", load.streams),
     };
+    let beside = load
+        .beside
+        .map_or_else(String::new, |action| beside_text(load, action));
     let time = plan
         .methods
         .get(&cell.method)
@@ -216,7 +236,7 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
             format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
         });
     format!(
-        "{what}; {} connections, {pace}; {} keys of {} B, values of {} B{time}",
+        "{what}; {} connections, {pace}{beside}; {} keys of {} B, values of {} B{time}",
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }

@@ -12,7 +12,7 @@ use super::chart::{
 use super::measured::{Measured, Side, measured};
 use super::quantity::{Quantity, Unit, quantity};
 use crate::plan::Plan;
-use crate::record::{Latency, Slice};
+use crate::record::{Latency, Second, Slice};
 use crate::statistics::median;
 
 /// Writes all of a folder.
@@ -35,6 +35,9 @@ pub(crate) fn write(folder: &Path, plan: &Plan, slices: &[Slice]) -> Result<()> 
     for measured in &measured {
         pictures.push(latency(measured)?);
         pictures.push(throughput(measured, slices)?);
+        if measured.cell.load.beside.is_some() {
+            pictures.push(tail(measured, slices)?);
+        }
     }
     for picture in pictures {
         let path = folder.join(format!("{}.svg", picture.name));
@@ -131,13 +134,51 @@ pub(super) fn latency(measured: &Measured<'_>) -> Result<Picture> {
 /// # Errors
 /// As [`Lines::draw`].
 pub(super) fn throughput(measured: &Measured<'_>, slices: &[Slice]) -> Result<Picture> {
+    let track = track(measured, slices, |second| second.done as f64);
+    let values = track.series.iter().flat_map(|s| &s.points);
+    let most = values.map(|(_, done)| *done).fold(1.0, f64::max);
+    let ticks = round_ticks(most);
+    let y = Axis {
+        label: "operations per second",
+        ends: (0.0, ticks.last().copied().unwrap_or(1.0)),
+        is_logarithmic: false,
+        ticks: ticks.into_iter().map(|tick| (tick, short(tick))).collect(),
+    };
+    over_time(measured, track, "throughput", y)
+}
+
+/// The 99.9th percentile over time, as [`throughput`]: where something else was done beside, it shows when that was felt.
+///
+/// # Errors
+/// As [`Lines::draw`].
+pub(super) fn tail(measured: &Measured<'_>, slices: &[Slice]) -> Result<Picture> {
+    // Of a second without an answer nothing is known; the answer after it tells how long it was.
+    let track = track(measured, slices, |second| second.p999_us.max(1.0));
+    let values = track.series.iter().flat_map(|s| &s.points);
+    let (least, most) = ends(values.map(|(_, latency)| *latency));
+    let label = "p99.9 of each second, logarithmic";
+    let y = logarithmic(label, Unit::Microseconds, least, most);
+    over_time(measured, track, "tail", y)
+}
+
+/// A figure of each second of all slices, one slice after the other, in the order in which they ran.
+struct Track {
+    legend: Vec<(String, Role)>,
+    series: Vec<Series>,
+    seconds: f64,
+}
+
+fn track(measured: &Measured<'_>, slices: &[Slice], of: fn(&Second) -> f64) -> Track {
     let mut here: Vec<&Slice> = slices
         .iter()
         .filter(|s| s.cell == measured.cell.name && s.placement == measured.placement)
         .collect();
     here.sort_by_key(|slice| slice.place);
-    let mut legend = legend(measured);
-    let (mut series, mut at) = (Vec::new(), 0.0);
+    let mut track = Track {
+        legend: legend(measured),
+        series: Vec::new(),
+        seconds: 0.0,
+    };
     for slice in here {
         let place = measured
             .sides
@@ -147,50 +188,45 @@ pub(super) fn throughput(measured: &Measured<'_>, slices: &[Slice]) -> Result<Pi
             (None, Some(place)) => role(&slice.server, place),
             _ => Role::Discarded,
         };
-        if role == Role::Discarded && !legend.iter().any(|(_, known)| *known == role) {
-            legend.push(("discarded".to_owned(), role));
+        if role == Role::Discarded && !track.legend.iter().any(|(_, known)| *known == role) {
+            track.legend.push(("discarded".to_owned(), role));
         }
         let seconds = &slice.figures.by_second;
+        let begin = track.seconds;
         let points = seconds.iter().enumerate().flat_map(|(n, second)| {
-            let (from, done) = (at + n as f64, second.done as f64);
-            [(from, done), (from + 1.0, done)]
+            let (from, value) = (begin + n as f64, of(second));
+            [(from, value), (from + 1.0, value)]
         });
-        series.push(Series {
+        track.series.push(Series {
             role,
             is_bold: role != Role::Discarded,
             has_marks: false,
             points: points.collect(),
         });
-        at += seconds.len() as f64;
+        track.seconds += seconds.len() as f64;
     }
-    let most = series
-        .iter()
-        .flat_map(|s| &s.points)
-        .map(|(_, done)| *done)
-        .fold(1.0, f64::max);
-    let ticks = round_ticks(most);
-    let seconds = round_ticks(at);
+    track
+}
+
+fn over_time(measured: &Measured<'_>, track: Track, name: &str, y: Axis) -> Result<Picture> {
+    let end = track.seconds;
+    let ticks = round_ticks(end);
     Lines {
-        name: file_name(&[&measured.cell.name, measured.placement.name(), "throughput"]),
-        title: format!("{}: throughput", measured.name()),
-        legend,
+        name: file_name(&[&measured.cell.name, measured.placement.name(), name]),
+        title: format!("{}: {name}", measured.name()),
+        legend: track.legend,
         x: Axis {
             label: "seconds, slices in the order they ran",
-            ends: (0.0, at.max(1.0)),
+            ends: (0.0, end.max(1.0)),
             is_logarithmic: false,
-            ticks: seconds
+            ticks: ticks
                 .into_iter()
-                .filter(|tick| *tick <= at)
+                .filter(|tick| *tick <= end)
                 .map(|tick| (tick, short(tick)))
                 .collect(),
         },
-        y: Axis {
-            label: "operations per second",
-            ends: (0.0, ticks.last().copied().unwrap_or(1.0)),
-            is_logarithmic: false,
-            ticks: ticks.into_iter().map(|tick| (tick, short(tick))).collect(),
-        },
-        series,
+        y,
+        series: track.series,
     }
     .draw()
 }

@@ -1,6 +1,6 @@
 //! The figures that a report shows: what each is called, its unit, which direction is good, and how it is written for people.
 
-use crate::record::{Figures, Part, Slice};
+use crate::record::{Beside, Figures, Part, Slice};
 use crate::statistics::{self, Sample};
 
 /// One figure of a slice.
@@ -117,6 +117,12 @@ pub(super) fn values(quantity: &Quantity, slices: &[&Slice]) -> Vec<f64> {
 
 fn part<'f>(figures: &'f Figures, name: &str) -> Option<&'f Part> {
     figures.parts.iter().find(|part| part.name == name)
+}
+
+/// What was done beside the operations, and did not fail.
+fn done_beside(figures: &Figures) -> impl Iterator<Item = &Beside> {
+    let beside = figures.beside.iter();
+    beside.filter(|beside| beside.failure.is_none())
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -317,6 +323,30 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         unit: Unit::Seconds,
         better: Some(Better::Lower),
         of: |f| f.overload.as_ref()?.recovery_seconds,
+    },
+    Quantity {
+        id: "beside",
+        label: "time of what was done beside",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| {
+            let seconds: Vec<f64> = done_beside(f).map(|beside| beside.seconds).collect();
+            (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
+        },
+    },
+    Quantity {
+        id: "beside-rate",
+        label: "bytes that came beside",
+        unit: Unit::BytesPerSecond,
+        better: Some(Better::Higher),
+        of: |f| {
+            let bytes = done_beside(f).map(|beside| beside.bytes).sum::<u64>();
+            let began = done_beside(f).map(|beside| beside.began).reduce(f64::min)?;
+            let ended = done_beside(f)
+                .map(|beside| beside.began + beside.seconds)
+                .reduce(f64::max)?;
+            (bytes > 0 && ended > began).then(|| bytes as f64 / (ended - began))
+        },
     },
     Quantity {
         id: "client",

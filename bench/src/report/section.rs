@@ -36,6 +36,9 @@ pub(super) fn write(html: &mut Html, workload: &str, cells: &[&Shown<'_, '_>]) -
         figure(html, &pictures::latency(first.measured)?);
         let slices = &first.folder.slices;
         figure(html, &pictures::throughput(first.measured, slices)?);
+        if first.measured.cell.load.beside.is_some() {
+            figure(html, &pictures::tail(first.measured, slices)?);
+        }
     }
     for picture in pictures::growth(&growing)? {
         figure(html, &picture);
@@ -199,7 +202,8 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
     is_there
         && match quantity.id {
             "cpu" | "cpu-inner" | "p99" => true,
-            "walk" => true,
+            "walk" | "beside" | "beside-rate" => true,
+            "stall" => any(|m| m.cell.load.beside.is_some()),
             // Where cells differ in it, it is what they are about.
             "value-rate" => measured
                 .windows(2)
@@ -234,6 +238,9 @@ fn details(html: &mut Html, shown: &Shown<'_, '_>, with_pictures: bool) -> Resul
         html.raw("<div class=\"pictures\">");
         figure(html, &pictures::latency(measured)?);
         figure(html, &pictures::throughput(measured, &folder.slices)?);
+        if measured.cell.load.beside.is_some() {
+            figure(html, &pictures::tail(measured, &folder.slices)?);
+        }
         html.raw("</div>\n");
     }
     html.raw("</details>\n");
@@ -307,9 +314,14 @@ const TITLES: &[(&str, &str)] = &[
     ("W08", "ranges of 1000 keys"),
     ("W09", "pages of a list"),
     ("W10", "counts and names of all keys"),
+    ("W11", "lists of everything beside puts"),
     ("W12", "reads and writes mixed"),
     ("W13", "what Kubernetes sends"),
     ("W14", "transactions of many operations"),
     ("W15", "one hot key"),
+    ("W25", "puts beside a compaction"),
+    ("W26", "puts beside compactions again and again"),
+    ("W27", "puts and gets beside a defragmentation"),
+    ("W28", "puts beside a snapshot"),
     ("W35", "overload"),
 ];

@@ -34,6 +34,8 @@ enum Aim {
     TimesBetter,
     /// The figure itself, a share, of the subject alone.
     Itself,
+    /// At most so much, of the subject alone: bounds are one by the figure, so that more is better here too.
+    AtMost,
     /// The subject's figure among the fewest keys as a share of the one among the most: 0.5 is twice the cost.
     Growth,
 }
@@ -87,6 +89,7 @@ impl Target {
             Aim::TimesBetter => format!("{}×", trimmed(bound)),
             Aim::Itself => format!("{} %", trimmed((bound * 1000.0).round() / 10.0)),
             Aim::Growth => format!("at most {}×", digits(1.0 / bound)),
+            Aim::AtMost => format!("at most {}", self.quantity().unit.text(1.0 / bound)),
         }
     }
 
@@ -95,6 +98,7 @@ impl Target {
         match self.aim {
             Aim::TimesBetter => format!("{}×", digits(reached)),
             Aim::Itself => self.quantity().unit.text(reached),
+            Aim::AtMost => self.quantity().unit.text(1.0 / reached),
             Aim::Growth => format!("{}×", digits(1.0 / reached)),
         }
     }
@@ -152,13 +156,22 @@ fn outcome<'a>(target: &'static Target, measured: &Measured<'a>) -> Option<Outco
     let own = samples(figure, &subject.slices);
     let (rival, reached) = match target.aim {
         Aim::Growth => return None,
-        Aim::Itself => {
+        Aim::Itself | Aim::AtMost => {
             let one = |sample: &Sample| Sample {
                 value: 1.0,
                 ..*sample
             };
             let ones: Vec<Sample> = own.iter().map(one).collect();
-            (None, Ratio::of(&own, &ones)?)
+            let ratio = Ratio::of(&own, &ones)?;
+            let is_bounded_above = target.aim == Aim::AtMost;
+            (
+                None,
+                if is_bounded_above {
+                    ratio.inverted()
+                } else {
+                    ratio
+                },
+            )
         }
         Aim::TimesBetter => {
             let advantage = measured.advantage_over_best(figure)?;

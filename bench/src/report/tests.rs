@@ -218,10 +218,19 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
         "| W08 | server CPU per range of 1000 keys | W08-range-1000 |",
         "| W09 | server CPU per page of 500 of a million keys | W09-list-500 |",
         "| W10 | server CPU per count of a million keys | W10-count |",
+        "| W25 | longest stall of puts beside a compaction, basalt alone (issue 5) | W25-compact | pinned | at most 20.0 ms |",
+        "| W27 | longest stall beside a defragmentation, basalt alone | W27-defragment | pinned | at most 50.0 ms | at most 5.00 ms |",
+        "; beside it a physical compaction every 10 s;",
+        "; beside it a list of everything in one answer on each of 8 more connections;",
         "| time of a walk over all keys |",
+        "| time of what was done beside |",
     ] {
         assert!(text.contains(line), "{line}");
     }
+    let folder = tempfile::tempdir().unwrap();
+    pictures::write(folder.path(), &plan, &fixture::slices(&plan, 1.0)).unwrap();
+    let tail = folder.path().join("W26-auto-compact.pinned.tail.svg");
+    is_well_formed(&fs::read_to_string(tail).unwrap());
 }
 
 #[test]
