@@ -17,6 +17,17 @@ pub const SPENT_RUNS_MAX: usize = 8;
 /// Records that compaction looks at in one turn: well under a millisecond.
 pub const SPACE_RECORDS_A_TURN: usize = 2048;
 
+/// Index entries that the ranges of the entries applied in one turn examine: about 400 us.
+pub const APPLY_SLICE_RECORDS: usize = 8 * READ_SLICE_RECORDS;
+
+/// Bytes of keys and values that they hand out.
+pub const APPLY_SLICE_BYTES: usize = 8 * READ_SLICE_BYTES;
+
+/// What deleting a key counts among them: a record and a change of the index, about 1 us.
+pub const APPLY_RECORDS_A_DELETE: usize = 16;
+
+const _: () = assert!(APPLY_SLICE_RECORDS >= APPLY_RECORDS_A_DELETE);
+
 /// Pause between two such pieces, so that compaction leaves most of a core to requests.
 pub const SPACE_PAUSE_MS: u64 = 1;
 

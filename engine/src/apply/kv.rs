@@ -1,11 +1,10 @@
-//! Put and DeleteRange.
+//! Put, and what puts and deletions share inside and outside of transactions.
 
 use core::ops::ControlFlow;
 
 use basalt_pb::hot::{self, DeleteRangeRequest, PutRequest};
 
 use super::quota::put_cost;
-use super::reply::empty;
 use super::{Applied, Counts, Machine, Outcome, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Resume, SliceBound, View, Want, Write};
 use crate::query::write_record;
@@ -55,25 +54,6 @@ impl Machine {
             true => Applied::Done(outcome),
             false => Applied::WrittenWithoutSpace,
         })
-    }
-
-    pub(super) fn delete_range(
-        &mut self,
-        request: &DeleteRangeRequest<'_>,
-        term: Term,
-        out: &mut Vec<u8>,
-    ) -> Result<Applied, NeedRead> {
-        // The header says the revision after the deletes, so they are written behind a gap first.
-        let mut body = core::mem::take(&mut self.txn.body);
-        let mut write = self.store.write();
-        let deleted = delete_range(&mut write, request, &mut body);
-        let revision = write.finish();
-        let outcome =
-            deleted.map(|_| self.answer(revision, term, out, |out| out.extend_from_slice(&body)));
-        empty(&mut body);
-        self.txn.body = body;
-        self.counts.deletes += u64::from(outcome.is_ok());
-        Ok(Applied::Done(outcome?))
     }
 }
 
@@ -125,7 +105,8 @@ pub(super) fn put_with_previous(
     Ok(Some(()))
 }
 
-/// Deletes and appends fields 2 and 3 of the answer: how many, and the records before, if wanted.
+/// Deletes in one go and appends fields 2 and 3 of the answer: how many, and the records before, if
+/// wanted.
 ///
 /// # Errors
 /// A record must be read first; nothing is deleted.
@@ -135,8 +116,6 @@ pub(super) fn delete_range(
     out: &mut Vec<u8>,
 ) -> Result<u64, NeedRead> {
     let range = KeyRange::new(request.key, request.range_end);
-    // A range of any length is one go: slices of it must not become visible one by one. The cursor
-    // job of design.md 3.5 bounds the turn later.
     let deleted = if request.prev_kv {
         let view = write.view();
         let count = view.count(&range, view.revision())?;
@@ -157,7 +136,8 @@ fn delete_all(write: &mut Write<'_>, range: &KeyRange<'_>) -> u64 {
     }
     let mut deleted = 0;
     let mut resume = Resume::default();
-    write.delete_range(range, &mut resume, SliceBound::NONE, |_| deleted += 1);
+    let mut unbounded = SliceBound::NONE;
+    write.delete_range(range, &mut resume, &mut unbounded, |_| deleted += 1);
     deleted
 }
 
@@ -178,6 +158,6 @@ fn write_previous(
 /// `PutResponse.prev_kv`.
 const PREV_KV: u32 = 2;
 /// `DeleteRangeResponse.deleted`.
-const DELETED: u32 = 2;
+pub(super) const DELETED: u32 = 2;
 /// `DeleteRangeResponse.prev_kvs`.
-const PREV_KVS: u32 = 3;
+pub(super) const PREV_KVS: u32 = 3;

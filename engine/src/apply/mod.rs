@@ -7,6 +7,7 @@
 
 mod alarm;
 mod compaction;
+mod delete;
 mod kv;
 mod lease;
 mod member;
@@ -25,7 +26,7 @@ pub use reply::{Outcome, Refused, Replies};
 
 use crate::command::{Command, Unreadable};
 use crate::member::{Members, Release};
-use crate::mvcc::{NeedRead, Store};
+use crate::mvcc::{NeedRead, SliceBound, Store};
 use crate::types::{ClusterId, Index, MemberId, Term};
 
 /// The replicated state: what all members share at one index.
@@ -43,6 +44,10 @@ pub struct Machine {
     /// Counts changes of members, alarms and versions, so that copies are made only then.
     cluster_changes: u64,
     txn: txn::Scratch,
+    /// The entry after `applied`, if it was begun.
+    job: Option<delete::DeleteJob>,
+    /// What entries of many records may still do before the next `begin_slice`.
+    slice: SliceBound,
     counts: Counts,
 }
 
@@ -83,6 +88,10 @@ pub enum Halt {
     /// Apply it again when this segment is in memory. Nothing was changed.
     #[error("a segment must be read first")]
     NeedRead(NeedRead),
+    /// The slice is used up: apply it again after the next `begin_slice`. It may be done in part,
+    /// which nobody may see.
+    #[error("there is more to do")]
+    More,
     /// The log is not this release's, or damaged: the member must stop.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -115,6 +124,8 @@ impl Machine {
             applied: (Index(0), Term(0)),
             cluster_changes: 0,
             txn: txn::Scratch::default(),
+            job: None,
+            slice: SliceBound::NONE,
             counts: Counts::default(),
         }
     }
@@ -123,7 +134,7 @@ impl Machine {
     /// outcome's range lies behind what was there.
     ///
     /// # Errors
-    /// See [`Halt`]; nothing is changed and `out` is as it was.
+    /// See [`Halt`]; nothing is changed, but by `More`, and `out` is as it was.
     #[inline]
     pub fn apply(
         &mut self,
@@ -143,14 +154,29 @@ impl Machine {
         };
         match applied {
             Ok(applied) => {
+                assert!(self.job.is_none());
                 self.applied = (index, term);
                 Ok(applied)
             }
-            Err(need) => {
+            Err(halt) => {
                 out.truncate(start);
-                Err(need.into())
+                Err(halt)
             }
         }
+    }
+
+    /// Lets entries of many records do this much from now on, all together, and no more; without a
+    /// call there is no bound. What one entry does with one key is not counted.
+    pub fn begin_slice(&mut self, bound: SliceBound) {
+        self.slice = bound;
+    }
+
+    /// Whether an entry is applied in part: nothing may be published, nor the store changed or saved.
+    #[must_use]
+    pub fn is_mid_entry(&self) -> bool {
+        self.job
+            .as_ref()
+            .is_some_and(delete::DeleteJob::has_changed)
     }
 
     fn dispatch(
@@ -158,15 +184,15 @@ impl Machine {
         command: &Command<'_>,
         term: Term,
         out: &mut Vec<u8>,
-    ) -> Result<Applied, NeedRead> {
+    ) -> Result<Applied, Halt> {
         if let Some(refused) = self.gate(command) {
             return Ok(refused.into());
         }
         match command {
             Command::Empty => Ok(NOTHING),
-            Command::Put(request) => self.put(request, term, out),
+            Command::Put(request) => Ok(self.put(request, term, out)?),
             Command::DeleteRange(request) => self.delete_range(request, term, out),
-            Command::Txn(request) => self.txn(request, term, out),
+            Command::Txn(request) => Ok(self.txn(request, term, out)?),
             Command::Compaction(request) => Ok(self.compact(*request, term, out)),
             Command::LeaseRevoke(lease) => Ok(self.lease_revoke(*lease)),
             Command::Alarm(request) => Ok(self.alarm(request, term, out)),

@@ -676,3 +676,4 @@ fn applied_entries_are_seen_when_published() {
 }
 
 mod alarms;
+mod slices;

@@ -226,9 +226,9 @@ impl Play {
                         bytes: 1000,
                     };
                     let mut each = |record: &Record<'_>| seen.push(record.key.to_vec());
-                    while write.delete_range(&range, &mut resume, bound, &mut each) == Visited::More
-                    {
-                    }
+                    while write.delete_range(&range, &mut resume, &mut bound.clone(), &mut each)
+                        == Visited::More
+                    {}
                     assert_eq!(seen, expected);
                     for key in expected {
                         model.records.insert((main, sub), (key, None));

@@ -166,11 +166,17 @@ impl Store {
 
     /// Begins a transaction. It takes a revision only if it changes something.
     pub fn write(&mut self) -> Write<'_> {
-        let main = self.marks.revision + 1;
+        self.resume(0)
+    }
+
+    /// Goes on with the transaction that [`Write::pause`] left after so many changes. Nothing was
+    /// changed and nothing published in between.
+    pub fn resume(&mut self, changes: u32) -> Write<'_> {
+        let main = self.marks.revision + i64::from(changes == 0);
         Write {
             store: self,
             main,
-            changes: 0,
+            changes,
         }
     }
 
@@ -349,33 +355,35 @@ impl Write<'_> {
     }
 
     /// Deletes the live keys of `range` in key order and hands each to `each` just before, without
-    /// its value.
+    /// its value. What it examines is taken from `left`.
     pub fn delete_range(
         &mut self,
         range: &KeyRange<'_>,
         resume: &mut Resume,
-        bound: SliceBound,
+        left: &mut SliceBound,
         mut each: impl FnMut(&Record<'_>),
     ) -> Visited {
-        let mut left = bound;
         let mut keys = Vec::new();
         let mut ends = Vec::new();
         loop {
             keys.clear();
             ends.clear();
-            let some = SliceBound {
+            let run = SliceBound {
                 records: left.records.min(DELETE_RUN),
                 bytes: left.bytes.min(DELETE_RUN_BYTES),
             };
+            let mut some = run;
+            let view = self.store.view();
+            let newest = i64::MAX;
             let visited =
-                self.store
-                    .view()
-                    .visit(range, i64::MAX, Want::Keys, resume, some, |record| {
-                        each(record);
-                        keys.extend_from_slice(record.key);
-                        ends.push(keys.len());
-                        std::ops::ControlFlow::Continue(())
-                    });
+                view.visit_within(range, newest, Want::Keys, resume, &mut some, |record| {
+                    each(record);
+                    keys.extend_from_slice(record.key);
+                    ends.push(keys.len());
+                    std::ops::ControlFlow::Continue(())
+                });
+            left.records = left.records.saturating_sub(run.records - some.records);
+            left.bytes = left.bytes.saturating_sub(run.bytes - some.bytes);
             let mut start = 0;
             for end in &ends {
                 self.delete(&keys[start..*end]).expect("seen live just now");
@@ -385,14 +393,18 @@ impl Write<'_> {
                 Visited::End => return Visited::End,
                 Visited::Stopped => unreachable!("the visitor never breaks off"),
                 Visited::More => {
-                    left.records = left.records.saturating_sub(some.records);
-                    left.bytes = left.bytes.saturating_sub(keys.len());
                     if left.records == 0 || left.bytes == 0 {
                         return Visited::More;
                     }
                 }
             }
         }
+    }
+
+    /// Leaves the transaction for a while, to be taken up by [`Store::resume`] with what this answers.
+    #[must_use]
+    pub fn pause(self) -> u32 {
+        self.changes
     }
 
     /// Ends the transaction; answers the store's revision, which is the old one if nothing changed.

@@ -146,7 +146,24 @@ impl<'a> View<'a> {
         bound: SliceBound,
         each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> Result<Visited, NeedRead> {
-        self.visit_in::<false>(range, rev, want, resume, bound, each)
+        let mut left = bound;
+        self.visit_in::<false>(range, rev, want, resume, &mut left, each)
+    }
+
+    /// As `visit`, within what several walks share: `left` is less afterwards by what this one used.
+    ///
+    /// # Errors
+    /// As `visit`.
+    pub fn visit_within(
+        &self,
+        range: &KeyRange<'_>,
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+        left: &mut SliceBound,
+        each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
+    ) -> Result<Visited, NeedRead> {
+        self.visit_in::<false>(range, rev, want, resume, left, each)
     }
 
     /// As `visit`, from the greatest key downward.
@@ -162,7 +179,8 @@ impl<'a> View<'a> {
         bound: SliceBound,
         each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> Result<Visited, NeedRead> {
-        self.visit_in::<true>(range, rev, want, resume, bound, each)
+        let mut left = bound;
+        self.visit_in::<true>(range, rev, want, resume, &mut left, each)
     }
 
     /// `visit`, or `visit_back` if `BACK`.
@@ -172,10 +190,11 @@ impl<'a> View<'a> {
         rev: i64,
         want: Want,
         resume: &mut Resume,
-        bound: SliceBound,
+        left: &mut SliceBound,
         mut each: impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> Result<Visited, NeedRead> {
         if let KeyRange::Single(key) = range {
+            left.records = left.records.saturating_sub(1);
             return self.visit_single(key, rev, want, resume, each);
         }
         let (start, end) = range.bounds();
@@ -193,7 +212,7 @@ impl<'a> View<'a> {
             view: self,
             rev,
             want,
-            left: bound,
+            left: *left,
             ahead: 1,
         };
         let mut visit = |leaf: &'a Leaf, mut places: Range<usize>| {
@@ -215,6 +234,7 @@ impl<'a> View<'a> {
         } else {
             tree::walk(self.root, from, before, &mut visit)
         };
+        *left = slice.left;
         let ControlFlow::Break(stop) = stopped else {
             return Ok(Visited::End);
         };

@@ -76,6 +76,8 @@ pub struct Replica {
     /// When the log tries again to get space, while it is short of it.
     space_retry: Option<Millis>,
     parked: Option<NeedRead>,
+    /// Whether the next entry needs more turns.
+    has_more: bool,
     /// At most `NOTICES_MAX`.
     notices: Vec<Notice>,
     failure: Option<Failure>,
@@ -203,6 +205,7 @@ impl Replica {
             space_due: Millis(0),
             space_retry: None,
             parked: None,
+            has_more: false,
             notices: Vec::new(),
             failure: None,
         };

@@ -15,9 +15,11 @@ use super::{
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
 use crate::limits::{
-    CHECKPOINT_BYTES_MAX, CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS,
+    APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_BYTES_MAX, CHECKPOINT_RETRY_MS,
+    SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS,
 };
 use crate::member::Release;
+use crate::mvcc::SliceBound;
 use crate::raft::log::Mark;
 use crate::types::{Index, Millis, RunKind};
 use crate::wal::Space;
@@ -38,15 +40,25 @@ impl Replica {
         let compaction = self.compact_by_rule(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
-        let space = self.free_space(now);
-        self.machine.store_mut().publish();
-        self.begin_checkpoint(now);
+        let mut space = None;
+        // In the middle of an entry readers stay at the state before it.
+        if !self.machine.is_mid_entry() {
+            space = self.free_space(now);
+            self.machine.store_mut().publish();
+            self.begin_checkpoint(now);
+        }
+        let more = self.has_more.then_some(now);
         self.publish_cluster();
         self.publish_status();
         self.end_log();
         let retry = self.retry_space(now);
         Turn {
-            wake: space.into_iter().chain(retry).chain(compaction).min(),
+            wake: space
+                .into_iter()
+                .chain(retry)
+                .chain(compaction)
+                .chain(more)
+                .min(),
         }
     }
 
@@ -92,6 +104,11 @@ impl Replica {
     /// Applies what is committed and durable here, and answers it.
     fn apply_durable(&mut self) {
         self.parked = None;
+        self.has_more = false;
+        self.machine.begin_slice(SliceBound {
+            records: APPLY_SLICE_RECORDS,
+            bytes: APPLY_SLICE_BYTES,
+        });
         while let Some(entry) = self.raft.log().next_to_apply() {
             let Mark { index, term } = entry.at;
             let applied = match entry.kind {
@@ -101,6 +118,10 @@ impl Replica {
                         Ok(applied) => Some(applied),
                         Err(Halt::NeedRead(need)) => {
                             self.parked = Some(need);
+                            break;
+                        }
+                        Err(Halt::More) => {
+                            self.has_more = true;
                             break;
                         }
                         Err(halt) => return self.fail(Failure::Entry { index, halt }),

@@ -261,7 +261,7 @@ fn delete_range_deletes_live_keys_in_order_in_one_revision() {
         bytes: 1 << 20,
     };
     let mut slices = 1;
-    while write.delete_range(&range, &mut resume, bound, |record| {
+    while write.delete_range(&range, &mut resume, &mut bound.clone(), |record| {
         seen.push(record.key.to_vec())
     }) == Visited::More
     {

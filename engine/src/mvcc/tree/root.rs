@@ -3,7 +3,7 @@
 //! A `Link` owns its node as a `Box` would, but for two things. Copying an inner node copies its
 //! links bit by bit; from then on the old node, and the links in it, belong to the published past
 //! and are only read. And dropping a link frees nothing: `Nursery` frees a node at once if no
-//! reader can know it, else through the epoch, one deferred function for each publish.
+//! reader can know it, else through the epoch, in deferred functions of bounded size.
 //!
 //! So at any time: every node of the writer's tree hangs on one link; a node stamped with the
 //! current batch was never published; a node that was replaced or released lives until no pin is
@@ -160,8 +160,18 @@ impl Nursery {
         // SAFETY: it was the published state until now and is no longer reachable for new pins;
         // only this call retires it.
         let old = unsafe { old.into_owned() };
-        let nodes = mem::take(&mut self.retired);
+        let mut nodes = mem::take(&mut self.retired);
         self.unflushed += nodes.len();
+        // Whoever runs a piece of garbage is held up for that long, and a large deletion replaces half
+        // of the tree: a bag of its own for each piece spreads them over many pins.
+        while nodes.len() > FLUSH_NODES {
+            let piece = Garbage::<T> {
+                nodes: nodes.split_off(nodes.len() - FLUSH_NODES),
+                state: None,
+            };
+            guard.defer(move || drop(piece));
+            guard.flush();
+        }
         let garbage = Garbage {
             nodes,
             state: Some(old),

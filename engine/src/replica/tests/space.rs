@@ -1,6 +1,8 @@
 //! Compaction with and without being asked, and the space it gives back.
 
 use super::*;
+use crate::limits::{APPLY_RECORDS_A_DELETE, APPLY_SLICE_RECORDS};
+use crate::mvcc::KeyRange;
 
 impl Rig {
     /// One turn at `now`, with everything that the disk has to do.
@@ -124,6 +126,62 @@ fn an_unfinished_compaction_goes_on_after_a_restart() {
         let told = Outcome::Refused(Refused::Compacted);
         assert_eq!(rig.outcomes(), [(refused.stream, told)]);
     }
+}
+
+/// A deletion of many keys takes turns, and each deletes a bounded number: reads go on, later writes wait, and the
+/// loop is asked to come back at once.
+#[test]
+fn a_large_deletion_leaves_the_loop_after_each_slice() {
+    let mut rig = Rig::new(config());
+    let keys = 5_000;
+    for n in 0..keys {
+        rig.put(&format!("key{n:05}"), "value");
+    }
+    rig.settle();
+    rig.outcomes();
+    let request = pb::DeleteRangeRequest {
+        key: "key".into(),
+        range_end: "kez".into(),
+        prev_kv: false,
+    };
+    rig.put("before", "1");
+    let deletion = rig.propose(field::DELETE_RANGE, &request);
+    let after = rig.put("after", "1");
+    let a_turn = (APPLY_SLICE_RECORDS / APPLY_RECORDS_A_DELETE) as u64;
+    let range = KeyRange::All;
+    let (mut left, mut turns) = (keys + 1, 0);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let turn = rig.replica.turn(rig.now);
+        while let Some((id, op)) = rig.replica.poll_op() {
+            let result = rig.disk.perform(op);
+            rig.replica.on_disk(DiskDone { id, result });
+        }
+        turns += 1;
+        assert!(turns < 100, "it never ends");
+        told.extend(rig.outcomes().into_iter().map(|(stream, _)| stream));
+        let store = rig.replica.machine.store().view();
+        let now_left = store.count(&range, store.revision()).unwrap();
+        assert!(
+            left <= now_left + a_turn,
+            "{left} to {now_left} in one turn"
+        );
+        left = now_left.max(1);
+        if rig.replica.machine.is_mid_entry() {
+            assert_eq!(turn.wake, Some(rig.now));
+            assert_eq!(told, [deletion.stream - 1]);
+            let pin = rig.replica.reader().pin();
+            let seen = pin.view().revision();
+            assert_eq!(seen, keys as i64 + 2);
+            assert_eq!(pin.view().count(&range, seen), Ok(keys + 1));
+            assert!(rig.replica.published().read_gate().is_free());
+        }
+    }
+    assert!(turns as u64 > keys / a_turn);
+    assert_eq!(told[1..], [deletion.stream, after.stream]);
+    rig.settle();
+    let hash = rig.hash();
+    assert_eq!(rig.restart().hash(), hash);
 }
 
 /// Longer than the pause between two pieces of a compaction.

@@ -1,0 +1,159 @@
+//! Entries of many records, applied in slices.
+
+use super::*;
+use crate::limits::APPLY_RECORDS_A_DELETE;
+use crate::mvcc::{HashAnswer, HashJob, KeyRange};
+
+impl Rig {
+    /// Applies in slices of `bound`, each as a turn of its own; answers how many it took. Checks that
+    /// readers see nothing of it before the end.
+    fn apply_sliced(&mut self, bound: SliceBound, field: u32, body: &[u8]) -> (Applied, u32) {
+        let shown = |rig: &Self| {
+            let pin = rig.reader.pin();
+            let view = pin.view();
+            let revision = view.revision();
+            (revision, view.count(&KeyRange::All, revision).unwrap())
+        };
+        self.machine.store_mut().publish();
+        let (before, start) = (shown(self), self.out.len());
+        for slices in 1.. {
+            self.machine.begin_slice(bound);
+            match self.apply_bytes(field, body) {
+                Ok(applied) => return (applied, slices),
+                Err(halt) => assert_eq!(halt, Halt::More),
+            }
+            assert_eq!(self.out.len(), start);
+            if !self.machine.is_mid_entry() {
+                self.machine.store_mut().publish();
+            }
+            assert_eq!(shown(self), before);
+            // It stops for want of room alone.
+            let left = self.machine.slice;
+            assert!(left.records < APPLY_RECORDS_A_DELETE || left.bytes == 0);
+        }
+        unreachable!("it ends")
+    }
+
+    fn fill(&mut self, keys: u32) {
+        for n in 0..keys {
+            self.put(&format!("key{n:06}"), &format!("value{n}"));
+        }
+    }
+
+    fn hash(&mut self) -> HashAnswer {
+        self.machine.store_mut().publish();
+        let mut job = HashJob::start(&self.reader, 0).expect("a job");
+        loop {
+            if let Some(answer) = job.poll(1000).expect("in memory") {
+                return answer;
+            }
+        }
+    }
+
+    fn answer(&self, applied: Applied) -> Result<&[u8], Applied> {
+        match applied {
+            Applied::Done(Outcome::Encoded { start, end }) => Ok(&self.out[start..end]),
+            other => Err(other),
+        }
+    }
+}
+
+fn slice(records: usize) -> SliceBound {
+    SliceBound {
+        records,
+        bytes: usize::MAX,
+    }
+}
+
+/// [DEL-1] [DEL-5] A deletion of fifty thousand keys takes as many slices as its keys need, none of them more than
+/// its bound, and nobody sees a part of it.
+#[test]
+fn a_large_deletion_is_done_in_bounded_slices_and_appears_at_once() {
+    let mut rig = Rig::new();
+    let keys = 50_000;
+    rig.fill(keys);
+    let request = pb::DeleteRangeRequest {
+        key: "key".into(),
+        range_end: "kez".into(),
+        prev_kv: false,
+    };
+    let a_slice = 500;
+    let bound = slice(a_slice * APPLY_RECORDS_A_DELETE);
+    let body = request.encode_to_vec();
+    let (applied, slices) = rig.apply_sliced(bound, field::DELETE_RANGE, &body);
+    assert!(slices >= keys / a_slice as u32);
+    assert!(slices <= keys / a_slice as u32 + 2);
+    let answer = rig.answer(applied).expect("an answer");
+    let answer = pb::DeleteRangeResponse::decode(answer).expect("an answer");
+    assert_eq!(answer.deleted, i64::from(keys));
+    let revision = i64::from(keys) + 2;
+    assert_eq!(answer.header.expect("a header").revision, revision);
+    rig.machine.store_mut().publish();
+    let pin = rig.reader.pin();
+    let view = pin.view();
+    assert_eq!(view.revision(), revision);
+    assert_eq!(view.count(&KeyRange::All, revision), Ok(0));
+    let all = u64::from(keys);
+    assert_eq!(view.count(&KeyRange::All, revision - 1), Ok(all));
+}
+
+/// What is applied in the same turn before a deletion is answered in that turn, so readers must see it
+/// although the deletion has begun.
+#[test]
+fn what_was_applied_before_a_large_deletion_is_published_first() {
+    let mut rig = Rig::new();
+    rig.fill(100);
+    rig.machine.begin_slice(slice(10 * APPLY_RECORDS_A_DELETE));
+    rig.put("other", "1");
+    let request = delete("key", "kez").encode_to_vec();
+    let halted = rig.apply_bytes(field::DELETE_RANGE, &request);
+    assert_eq!(halted, Err(Halt::More));
+    while !rig.machine.is_mid_entry() {
+        rig.machine.begin_slice(slice(10 * APPLY_RECORDS_A_DELETE));
+        let halted = rig.apply_bytes(field::DELETE_RANGE, &request);
+        assert_eq!(halted, Err(Halt::More));
+    }
+    let pin = rig.reader.pin();
+    let found = pin.view().get_at(b"other", 102).expect("in memory");
+    assert!(found.is_some());
+    assert_eq!(pin.view().count(&KeyRange::All, 102), Ok(101));
+}
+
+/// R9: however an entry is sliced, members come to one state and one answer.
+#[test]
+fn slices_change_nothing_about_states_and_answers() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut whole, mut sliced) = (Rig::new(), Rig::new());
+        for _ in 0..150 {
+            let (field, body) = request(&mut random);
+            let bound = SliceBound {
+                records: random.usize(APPLY_RECORDS_A_DELETE..100),
+                bytes: random.usize(1..300),
+            };
+            let expected = whole.apply_bytes(field, &body).expect("applied");
+            let (applied, _) = sliced.apply_sliced(bound, field, &body);
+            assert_eq!(sliced.answer(applied), whole.answer(expected));
+            whole.out.clear();
+            sliced.out.clear();
+            assert_eq!(sliced.machine.counts(), whole.machine.counts());
+        }
+        assert_eq!(sliced.hash(), whole.hash());
+        assert_eq!(sliced.machine.meta(), whole.machine.meta());
+    }
+}
+
+fn request(random: &mut fastrand::Rng) -> (u32, Vec<u8>) {
+    let key = format!("key{:02}", random.u32(..60));
+    match random.u32(..10) {
+        0..=6 => {
+            let value = "v".repeat(random.usize(..40));
+            (field::PUT, put(&key, &value).encode_to_vec())
+        }
+        _ => {
+            let mut request = delete(&key, ["", "key30", "kez", "\0"][random.usize(..4)]);
+            request.prev_kv = random.bool();
+            (field::DELETE_RANGE, request.encode_to_vec())
+        }
+    }
+}
