@@ -183,6 +183,20 @@ pub(crate) struct Load {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     #[serde(skip_serializing_if = "is_one")]
     pub beside_conns: u16,
+    /// The server is ended after the measured time and started again; how long its first answer takes is measured
+    #[arg(long, value_enum, conflicts_with_all = ["capacity_p99_ms", "overload", "beside"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Ending>,
+}
+
+/// How a server is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ending {
+    /// By SIGTERM, when nothing is left to answer.
+    Stop,
+    /// By SIGKILL, in the middle of the load.
+    Kill,
 }
 
 fn is_one(number: &u16) -> bool {
@@ -217,6 +231,7 @@ impl Default for Load {
             beside: None,
             beside_every: None,
             beside_conns: 1,
+            restart: None,
         }
     }
 }

@@ -105,6 +105,9 @@ pub(crate) struct Figures {
     /// What was done beside the operations, in the order in which it ended.
     #[serde(default)]
     pub beside: Vec<Beside>,
+    /// How the server came back, when it was ended.
+    #[serde(default)]
+    pub restart: Option<Restart>,
 }
 
 /// Latencies of the whole measured time, in microseconds.
@@ -245,6 +248,19 @@ pub(crate) struct Beside {
     pub bytes: u64,
     /// Why it failed, if it did.
     pub failure: Option<String>,
+}
+
+/// A server that was ended and started again.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Restart {
+    /// Seconds from starting its process to the first answer of a linearizable get.
+    pub seconds: f64,
+    /// Of CPU that it had used by then.
+    pub cpu_seconds: f64,
+    /// Its memory by then.
+    pub resident_bytes: u64,
+    /// Operations that were unanswered when it was killed: they may have been done or not.
+    pub unanswered: u64,
 }
 
 /// Above this share of its CPU the generator is taken to be the limit: the rate is then a lower bound.

@@ -182,6 +182,33 @@ impl Driver {
         }
     }
 
+    /// Gives up all that is unanswered: it counts as failed. Says how much that was.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let unanswered = self.in_flight() as u64;
+        self.phase = Phase::Drain;
+        self.judge.ended = self.begun;
+        if unanswered > 0 {
+            let failures = &mut self.judge.tally.failures;
+            *failures.entry(ABANDONED.to_owned()).or_insert(0) += unanswered;
+        }
+        unanswered
+    }
+
+    /// Connects anew, with nothing in flight on any connection.
+    ///
+    /// # Errors
+    /// When the server does not take a connection.
+    pub(crate) fn reconnect(&mut self, to: SocketAddr) -> Result<()> {
+        assert!(self.in_flight() == 0);
+        let authority = to.to_string();
+        for place in 0..self.connections.len() {
+            // The old one leaves the poll with its socket.
+            self.connections[place] = Connection::new(to, &authority, &self.poll, Token(place))?;
+        }
+        self.unwritten = (0..self.connections.len()).collect();
+        Ok(())
+    }
+
     /// Nanoseconds on the driver's clock.
     pub(crate) fn now(&self) -> u64 {
         self.at(Instant::now())
@@ -438,6 +465,9 @@ const LOAD_CALLS_MAX: usize = 16;
 const READ_BACK_STREAMS: usize = 32;
 const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;
+
+/// What became of operations whose server was ended.
+const ABANDONED: &str = "unanswered when the server was ended";
 
 /// Between two reports of progress.
 const PROGRESS: Duration = Duration::from_millis(200);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
-use crate::record::{Beside, CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Verified};
+use crate::record::{
+    Beside, CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Restart, Verified,
+};
 
 /// Everything that figures are made of.
 pub(crate) struct Found {
@@ -19,6 +21,7 @@ pub(crate) struct Found {
     pub walk_pages: Option<u32>,
     pub capacity: Option<Capacity>,
     pub overload: Option<Overload>,
+    pub restart: Option<Restart>,
     pub beside: Vec<Beside>,
     /// Bytes of the server's memory, now and at most.
     pub memory: Option<(u64, u64)>,
@@ -75,6 +78,7 @@ impl Found {
             capacity: self.capacity,
             overload: self.overload,
             beside: self.beside,
+            restart: self.restart,
         };
         let intervals = Intervals {
             began,
@@ -185,6 +189,16 @@ impl Figures {
                     .recovery_seconds
                     .map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
                 overload.failures
+            );
+        }
+        if let Some(restart) = &self.restart {
+            let _ = writeln!(
+                out,
+                "restart     first linearizable get after {:.3} s, {:.3} s of CPU, {} MiB resident, {} operations were unanswered",
+                restart.seconds,
+                restart.cpu_seconds,
+                restart.resident_bytes >> 20,
+                restart.unanswered
             );
         }
         for beside in &self.beside {

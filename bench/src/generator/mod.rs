@@ -17,6 +17,7 @@ mod overload;
 mod pace;
 mod recorder;
 mod requests;
+mod restart;
 mod run;
 mod template;
 mod workload;
@@ -28,13 +29,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::cost::Meter;
-use crate::plan::{Kind, Load, Shape};
+use crate::plan::{Ending, Kind, Load, Shape};
 use crate::record::Figures;
 
 use figures::Found;
 use run::{Session, Start, Stretch};
 
 pub(crate) use intervals::Intervals;
+pub(crate) use restart::Started;
 
 /// How long a run warms up and measures.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,17 @@ pub(crate) struct Run {
     pub intervals: Intervals,
 }
 
+/// Ends the server and starts it again with the same data.
+pub(crate) type Restarter<'a> = &'a mut dyn FnMut(Ending) -> Result<Started>;
+
+/// The server to drive.
+pub(crate) struct Server<'a> {
+    pub endpoint: SocketAddr,
+    pub meter: &'a Meter,
+    /// None where it is not ours to end.
+    pub restart: Option<Restarter<'a>>,
+}
+
 /// The listener of a run asked it to end.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
@@ -72,8 +85,7 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(&str, f64, f64) -> ControlFlow<
 /// # Errors
 /// When a connection ends, the server stops answering, or something acknowledged is missing; [`Interrupted`].
 pub(crate) fn measure(
-    endpoint: SocketAddr,
-    meter: &Meter,
+    mut server: Server<'_>,
     load: &Load,
     shape: &Shape,
     data: Data,
@@ -91,9 +103,17 @@ pub(crate) fn measure(
         false => (time.warmup + time.measured).as_secs_f64(),
     };
     let foretold = seconds + load.capacity_p99_ms.map_or(0.0, |_| capacity::SECONDS);
-    let mut session = Session::new(endpoint, meter, load, shape, foretold, progress)?;
+    let mut session = Session::new(
+        server.endpoint,
+        server.meter,
+        load,
+        shape,
+        foretold,
+        progress,
+    )?;
     session.begin(data)?;
-    let (mut capacity, mut overload) = (None, None);
+    let (mut capacity, mut overload, mut restart) = (None, None, None);
+    let mut memory = None;
     let (outcome, recorder) = if let Some(p99_ms_max) = load.capacity_p99_ms {
         let (found, outcome, recorder) = capacity::find(&mut session, p99_ms_max, time)?;
         capacity = Some(found);
@@ -113,10 +133,24 @@ pub(crate) fn measure(
             time,
             by_window: false,
         })?;
-        let recorder = session.drain(&mut outcome)?;
+        memory = server.meter.memory();
+        let recorder = match load.restart {
+            Some(ending) => {
+                let (found, recorder) =
+                    restart::run(&mut session, &mut server, ending, &mut outcome)?;
+                restart = Some(found);
+                recorder
+            }
+            None => session.drain(&mut outcome)?,
+        };
         (outcome, recorder)
     };
-    let memory = meter.memory();
+    // After draining, unless the server is another by now.
+    let memory = if restart.is_some() {
+        memory
+    } else {
+        server.meter.memory()
+    };
     let beside = session.take_beside();
     let (figures, intervals) = Found {
         outcome,
@@ -126,6 +160,7 @@ pub(crate) fn measure(
         walk_pages: session.walk_pages(),
         capacity,
         overload,
+        restart,
         beside,
         memory,
     }

@@ -230,6 +230,32 @@ impl<'a> Session<'a> {
             .map(|(_, recorder)| recorder)
     }
 
+    /// Gives up what is unanswered, as the server is gone, and completes the outcome of the last stretch. The number is of what was given up.
+    pub(crate) fn abandon(&mut self, outcome: &mut Outcome) -> (Recorder, u64) {
+        let unanswered = self.driver.abandon();
+        outcome.tally = self.driver.judge.tally.since(&outcome.before);
+        (self.driver.judge.take_recorder(), unanswered)
+    }
+
+    /// Connects anew and tries a linearizable get. `false`: the server answered with an error.
+    ///
+    /// # Errors
+    /// When a connection fails or the server does not answer; [`super::Interrupted`].
+    pub(crate) fn reconnect(&mut self, to: SocketAddr) -> Result<bool> {
+        let before = self.driver.judge.tally.clone();
+        let done = self
+            .driver
+            .reconnect(to)
+            .and_then(|()| self.once(Ask::Revision));
+        let is_served = self.driver.judge.tally.good > before.good;
+        if done.is_err() || !is_served {
+            // The try is none of the load's operations.
+            self.driver.abandon();
+            self.driver.judge.tally = before;
+        }
+        done.map(|()| is_served)
+    }
+
     /// Puts or compares in one operation.
     pub(crate) fn inner(&self) -> u64 {
         self.driver.judge.workload.inner()

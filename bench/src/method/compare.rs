@@ -17,7 +17,7 @@ use super::progress::{self, Progress};
 use super::results::Folder;
 use super::verdict::{self, Digests};
 use crate::cost::{Meter, disk};
-use crate::generator::{self, Data, Intervals, Time};
+use crate::generator::{self, Data, Intervals, Restarter, Server, Time};
 use crate::plan::{Cell, Method, Plan};
 use crate::record::{Placement, Slice};
 use crate::report::{pictures, summary};
@@ -287,17 +287,17 @@ impl Run<'_> {
         super::settle()?;
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         self.place += 1;
-        let own;
-        let driven = match up.iter().find(|(up, _)| up == name) {
-            Some((_, driven)) => driven,
-            None => {
-                own = Up {
-                    process: self.start(stage, name)?,
-                    data: Data::Load,
-                };
-                &own
-            }
+        let staying = up.iter().find(|(up, _)| up == name);
+        let mut own = match staying {
+            Some(_) => None,
+            None => Some(Up {
+                process: self.start(stage, name)?,
+                data: Data::Load,
+            }),
         };
+        let driven = own.as_ref().or(staying.map(|(_, driven)| driven));
+        let driven = driven.context("either stays up or was started")?;
+        let (client, data) = (driven.process.client(), driven.data);
         let idle = up.iter().filter(|(up, _)| up != name);
         let idle = idle.map(|(_, up)| up.process.id()).collect();
         let process = &driven.process;
@@ -308,12 +308,20 @@ impl Run<'_> {
         };
         let (progress, interrupt) = (&self.progress, &self.interrupt);
         let estimate = cell.slice_seconds(method);
+        let cpus = &self.cpus;
+        let mut restart = own
+            .as_mut()
+            .map(|own| |ending| cpus.start_server(placement, || own.process.restart(ending)));
+        let server = Server {
+            endpoint: client,
+            meter: &meter,
+            restart: restart.as_mut().map(|restart| restart as Restarter<'_>),
+        };
         let run = generator::measure(
-            process.client(),
-            &meter,
+            server,
             &cell.load,
             &cell.shape,
-            driven.data,
+            data,
             time,
             &mut |phase, _, share| {
                 progress.show(phase, share, estimate);
@@ -323,10 +331,12 @@ impl Run<'_> {
         let generator::Run {
             mut figures,
             intervals,
-        } = run.map_err(|error| match process.log_end() {
-            log if log.is_empty() => error,
-            log => Error::msg(format!("{error:#}; its log ends with:\n{log}")),
-        })?;
+        } = run.map_err(
+            |error| match log_of(own.as_ref().or(staying.map(|(_, up)| up))) {
+                log if log.is_empty() => error,
+                log => Error::msg(format!("{error:#}; its log ends with:\n{log}")),
+            },
+        )?;
         super::complete(&mut figures, &meter);
         let proof = meter.disks().map_or(disk::Proof::None, disk::Disks::proof);
         let slice = Slice {
@@ -394,6 +404,11 @@ impl Stage<'_> {
     fn name(&self) -> String {
         format!("{} {}", self.cell.name, self.placement.name())
     }
+}
+
+/// The end of a server's log.
+fn log_of(server: Option<&Up>) -> String {
+    server.map_or_else(String::new, |up| up.process.log_end())
 }
 
 /// One restless slice must not use up the repeats of all.

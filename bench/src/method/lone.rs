@@ -12,7 +12,7 @@ use super::place::Cpus;
 use super::process::Process;
 use super::programs::Paths;
 use crate::cost::Meter;
-use crate::generator::{self, Data, Time};
+use crate::generator::{self, Data, Restarter, Server, Time};
 use crate::plan::{BASALT, Load, Shape};
 use crate::record::Placement;
 
@@ -54,15 +54,26 @@ pub(crate) struct Lone {
     pub shape: Shape,
 }
 
+impl Lone {
+    fn placement(&self) -> Placement {
+        if self.pin {
+            Placement::Pinned
+        } else {
+            Placement::Unpinned
+        }
+    }
+}
+
 /// Runs it and prints what it found. The result is the exit code of a run that a signal ended.
 ///
 /// # Errors
 /// Those of the server and of the generator.
 pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     let interrupt = Interrupt::listen()?;
-    let process = match lone.endpoint {
+    let cpus = Cpus::of_this_thread()?;
+    let mut process = match lone.endpoint {
         Some(_) => None,
-        None => Some(start(lone)?),
+        None => Some(start(lone, &cpus)?),
     };
     let endpoint = match (&process, lone.endpoint) {
         (Some(process), _) => process.client(),
@@ -81,9 +92,16 @@ pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     };
     let style = ProgressStyle::with_template("{elapsed_precise} {bar:24.cyan/blue} {msg}")?;
     let bar = ProgressBar::new(BAR_STEPS).with_style(style);
-    let run = generator::measure(
+    let mut restart = process
+        .as_mut()
+        .map(|process| |ending| cpus.start_server(lone.placement(), || process.restart(ending)));
+    let server = Server {
         endpoint,
-        &meter,
+        meter: &meter,
+        restart: restart.as_mut().map(|restart| restart as Restarter<'_>),
+    };
+    let run = generator::measure(
+        server,
         &lone.load,
         &lone.shape,
         Data::Load,
@@ -116,16 +134,11 @@ pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     Ok(interrupt.exit_code())
 }
 
-fn start(lone: &Lone) -> Result<Process> {
+fn start(lone: &Lone, cpus: &Cpus) -> Result<Process> {
     let program = lone.paths.find(&lone.server)?;
     let folder = format!("basalt-bench-{}", std::process::id());
     let folder = lone.data_root.join(folder);
-    let placement = if lone.pin {
-        Placement::Pinned
-    } else {
-        Placement::Unpinned
-    };
-    Cpus::of_this_thread()?.start_server(placement, || Process::start(&program, &folder))
+    cpus.start_server(lone.placement(), || Process::start(&program, &folder))
 }
 
 const BAR_STEPS: u64 = 1000;

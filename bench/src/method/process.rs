@@ -9,16 +9,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::programs::Program;
+use crate::generator::Started;
+use crate::plan::Ending;
 
 /// The process and its data.
 pub(crate) struct Process {
+    program: Program,
     child: Child,
     folder: PathBuf,
     client: SocketAddr,
+    peer: SocketAddr,
     /// Where plain HTTP is answered; the same as `client` unless the program has it apart.
     http: SocketAddr,
 }
@@ -30,46 +34,59 @@ impl Process {
     /// When it cannot be started or is not ready in time; its log's end is part of the error.
     pub(crate) fn start(program: &Program, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let log = File::create(folder.join("log"))?;
         let (client, peer) = (free_address()?, free_address()?);
         let http = if program.http_apart {
             free_address()?
         } else {
             client
         };
-        let mut command = Command::new(&program.binary);
-        command
-            .args(&program.arguments)
-            .args(["--name", "m", "--data-dir"])
-            .arg(folder.join("data"))
-            .args(["--listen-client-urls", &format!("http://{client}")])
-            .args(["--advertise-client-urls", &format!("http://{client}")])
-            .args(["--listen-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-cluster", &format!("m=http://{peer}")]);
-        if program.http_apart {
-            command.args(["--listen-client-http-urls", &format!("http://{http}")]);
-        }
-        let mut living = living();
-        let child = command
-            .envs(program.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // A terminal sends Ctrl-C to the whole group of its program: the server must outlive the slice that it stops.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", program.binary.display()))?;
-        living.push((child.id(), folder.to_owned()));
-        drop(living);
+        let child = spawn(program, folder, client, peer, http)?;
         let mut process = Self {
+            program: program.clone(),
             child,
             folder: folder.to_owned(),
             client,
+            peer,
             http,
         };
         process.await_ready(&program.name)?;
         Ok(process)
+    }
+
+    /// Ends the process and starts another one on the same data and addresses. Does not wait until that one answers: the time says when
+    /// it was started.
+    ///
+    /// # Errors
+    /// When it does not end in time after SIGTERM, or does not start.
+    pub(crate) fn restart(&mut self, ending: Ending) -> Result<Started> {
+        signal(
+            self.child.id(),
+            match ending {
+                Ending::Stop => Signal::TERM,
+                Ending::Kill => Signal::KILL,
+            },
+        );
+        let began = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "{} runs on {} s after SIGTERM",
+                self.program.name,
+                PATIENCE.as_secs()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.forget();
+        let at = Instant::now();
+        self.child = spawn(
+            &self.program,
+            &self.folder,
+            self.client,
+            self.peer,
+            self.http,
+        )?;
+        let process = self.child.id();
+        Ok(Started { at, process })
     }
 
     /// Where clients connect.
@@ -97,6 +114,12 @@ impl Process {
         last.iter().map(cut).collect::<Vec<_>>().join("\n")
     }
 
+    /// It has ended: its number may become another's.
+    fn forget(&self) {
+        let own = self.child.id();
+        living().retain(|(process, _)| *process != own);
+    }
+
     fn await_ready(&mut self, name: &str) -> Result<()> {
         let began = Instant::now();
         while !is_ready(self.http) {
@@ -120,9 +143,46 @@ impl Drop for Process {
         let _ = self.child.wait();
         // What it wrote while it died is removed with the rest.
         let _ = fs::remove_dir_all(&self.folder);
-        let own = self.child.id();
-        living().retain(|(process, _)| *process != own);
+        self.forget();
     }
+}
+
+fn spawn(
+    program: &Program,
+    folder: &Path,
+    client: SocketAddr,
+    peer: SocketAddr,
+    http: SocketAddr,
+) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))?;
+    let mut command = Command::new(&program.binary);
+    command
+        .args(&program.arguments)
+        .args(["--name", "m", "--data-dir"])
+        .arg(folder.join("data"))
+        .args(["--listen-client-urls", &format!("http://{client}")])
+        .args(["--advertise-client-urls", &format!("http://{client}")])
+        .args(["--listen-peer-urls", &format!("http://{peer}")])
+        .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
+        .args(["--initial-cluster", &format!("m=http://{peer}")]);
+    if program.http_apart {
+        command.args(["--listen-client-http-urls", &format!("http://{http}")]);
+    }
+    let mut living = living();
+    let child = command
+        .envs(program.environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // A terminal sends Ctrl-C to the whole group of its program: the server must outlive the slice that it stops.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("starting {}", program.binary.display()))?;
+    living.push((child.id(), folder.to_owned()));
+    Ok(child)
 }
 
 /// Ends every server that was started and removes its data: for exits that run no destructor.
@@ -133,11 +193,15 @@ pub(crate) fn end_all() {
 }
 
 fn end(process: u32, folder: &Path) {
+    signal(process, Signal::KILL);
+    let _ = fs::remove_dir_all(folder);
+}
+
+fn signal(process: u32, signal: Signal) {
     if let Some(group) = i32::try_from(process).ok().and_then(Pid::from_raw) {
         // Fails when it has ended already, which is what is wanted.
-        let _ = kill_process_group(group, Signal::KILL);
+        let _ = kill_process_group(group, signal);
     }
-    let _ = fs::remove_dir_all(folder);
 }
 
 /// Servers that run, and their folders.

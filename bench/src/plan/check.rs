@@ -83,6 +83,9 @@ impl Cell {
         if let Some(own) = &self.servers {
             problems.extend(server_problems(own, servers));
         }
+        if self.load.restart.is_some() && self.stay_up {
+            problems.push("a server that is restarted does not stay up".to_owned());
+        }
         problems.extend(self.load.problems());
         problems.extend(self.shape.problems());
         problems
@@ -148,6 +151,11 @@ impl Load {
         demand(
             self.beside.is_none() || self.capacity_p99_ms.is_none() && !self.overload,
             "beside excludes capacity_p99_ms and overload",
+        );
+        demand(
+            self.restart.is_none()
+                || self.capacity_p99_ms.is_none() && !self.overload && self.beside.is_none(),
+            "restart excludes capacity_p99_ms, overload and beside",
         );
         let ways = [
             self.rate.is_some(),
@@ -222,7 +230,7 @@ mod tests {
         let text = r#"{
             "name": "Bad name", "note": "",
             "methods": {"m": {"servers": ["etcd"], "placements": [], "rounds": 0, "seconds": 1, "warmup": 0, "repeats_max": 0}},
-            "cells": [{"name": "put", "title": "", "method": "n", "load": {"rate": 5, "overload": true}}]
+            "cells": [{"name": "put", "title": "", "method": "n", "stay_up": true, "load": {"rate": 5, "overload": true, "restart": "kill", "beside_every": 1}}]
         }"#;
         let error = Plan::parse(text).unwrap_err().to_string();
         let lines: Vec<&str> = error.lines().collect();
@@ -235,6 +243,9 @@ mod tests {
                 "method m: rounds are 1 to 100",
                 "method m: no cell uses it",
                 "cell put: a name is W, two digits, `-`, and lower case letters, digits and `-`",
+                "cell put: a server that is restarted does not stay up",
+                "cell put: load: beside_every is 0.1 to 600 s, and needs beside",
+                "cell put: load: restart excludes capacity_p99_ms, overload and beside",
                 "cell put: load: rate, capacity_p99_ms and overload exclude each other",
                 "cell put: there is no method n",
             ]

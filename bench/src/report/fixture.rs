@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::plan::{Cell, Kind, Method, Plan};
 use crate::record::{
-    Beside, Capacity, Cost, Figures, Latency, Overload, Part, PerOperation, Second, Slice, Verified,
+    Beside, Capacity, Cost, Figures, Latency, Overload, Part, PerOperation, Restart, Second, Slice,
+    Verified,
 };
 
 /// What a cell's slices are scattered around, for the server that takes longest.
@@ -219,6 +220,12 @@ fn figures(
                 bytes: 1 << 30,
                 failure: None,
             }]
+        }),
+        restart: cell.load.restart.map(|_| Restart {
+            seconds: f64::from(cell.shape.keys) * 5e-6 / times,
+            cpu_seconds: f64::from(cell.shape.keys) * 4e-6 / times,
+            resident_bytes: resident as u64,
+            unanswered: 12,
         }),
         capacity: cell.load.capacity_p99_ms.map(|p99_ms_max| Capacity {
             p99_ms_max,

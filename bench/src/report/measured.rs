@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::quantity::{Better, QUANTITIES, Quantity, samples, values};
-use crate::plan::{Action, Cell, Kind, Load, Plan};
+use crate::plan::{Action, Cell, Ending, Kind, Load, Plan};
 use crate::record::{CLIENT_BUSY_MAX, Placement, Slice};
 use crate::statistics::{Ratio, Spread, median};
 
@@ -229,6 +229,11 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
     let beside = load
         .beside
         .map_or_else(String::new, |action| beside_text(load, action));
+    let restart = match load.restart {
+        None => "",
+        Some(Ending::Stop) => "; then SIGTERM and a restart",
+        Some(Ending::Kill) => "; then SIGKILL under this load and a restart",
+    };
     let time = plan
         .methods
         .get(&cell.method)
@@ -236,7 +241,7 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
             format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
         });
     format!(
-        "{what}; {} connections, {pace}{beside}; {} keys of {} B, values of {} B{time}",
+        "{what}; {} connections, {pace}{beside}{restart}; {} keys of {} B, values of {} B{time}",
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }

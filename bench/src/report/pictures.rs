@@ -250,6 +250,9 @@ pub(super) fn growth(measured: &[&Measured<'_>]) -> Result<Vec<Picture>> {
         }
         for (id, word, what) in GROWING {
             let figure = quantity(id).context("the list of quantities lacks one that grows")?;
+            if cells[0].subject().spread(figure).is_none() {
+                continue;
+            }
             pictures.push(grown(&cells, placement, figure, [word, what])?);
         }
     }
@@ -468,7 +471,12 @@ fn file_name(parts: &[&str]) -> String {
 }
 
 /// What is drawn over the number of keys: id, word of the title, label of the axis.
-const GROWING: [(&str, &str, &str); 3] = [
+const GROWING: [(&str, &str, &str); 4] = [
+    (
+        "restart",
+        "restart",
+        "restart to the first linearizable get",
+    ),
     ("cpu", "CPU", "server CPU per operation"),
     ("p99", "p99", "latency p99"),
     ("resident", "memory", "resident memory at the end, MiB"),

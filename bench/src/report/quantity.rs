@@ -349,6 +349,27 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         },
     },
     Quantity {
+        id: "restart",
+        label: "restart to the first linearizable get",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.restart?.seconds),
+    },
+    Quantity {
+        id: "restart-cpu",
+        label: "server CPU of a restart",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.restart?.cpu_seconds),
+    },
+    Quantity {
+        id: "restart-resident",
+        label: "resident memory after a restart",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.restart?.resident_bytes as f64),
+    },
+    Quantity {
         id: "client",
         label: "generator CPU per operation",
         unit: Unit::Microseconds,

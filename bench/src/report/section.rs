@@ -202,6 +202,7 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
     is_there
         && match quantity.id {
             "cpu" | "cpu-inner" | "p99" => true,
+            "restart" | "restart-cpu" | "restart-resident" => true,
             "walk" | "beside" | "beside-rate" => true,
             "stall" => any(|m| m.cell.load.beside.is_some()),
             // Where cells differ in it, it is what they are about.
@@ -323,5 +324,6 @@ const TITLES: &[(&str, &str)] = &[
     ("W26", "puts beside compactions again and again"),
     ("W27", "puts and gets beside a defragmentation"),
     ("W28", "puts beside a snapshot"),
+    ("W29", "restarts"),
     ("W35", "overload"),
 ];

@@ -222,6 +222,9 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
         "| W27 | longest stall beside a defragmentation, basalt alone | W27-defragment | pinned | at most 50.0 ms | at most 5.00 ms |",
         "; beside it a physical compaction every 10 s;",
         "; beside it a list of everything in one answer on each of 8 more connections;",
+        "| W29 | time from a start to the first linearizable get, ten million keys, basalt alone (issue 5) | W29-grow-kill-10m | pinned | at most 2.00 s | at most 0.800 s |",
+        "; then SIGKILL under this load and a restart;",
+        "| restart to the first linearizable get |",
         "| time of a walk over all keys |",
         "| time of what was done beside |",
     ] {
@@ -229,6 +232,10 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
     }
     let folder = tempfile::tempdir().unwrap();
     pictures::write(folder.path(), &plan, &fixture::slices(&plan, 1.0)).unwrap();
+    let restart = folder
+        .path()
+        .join("W29-grow-kill.pinned.growth.restart.svg");
+    is_well_formed(&fs::read_to_string(restart).unwrap());
     let tail = folder.path().join("W26-auto-compact.pinned.tail.svg");
     is_well_formed(&fs::read_to_string(tail).unwrap());
 }
