@@ -3,6 +3,9 @@
 //! Promises: the same words serve io_uring, the fallback thread, the background worker and the simulated disk of the tests.
 //! Never: a syscall or a path. A file is named by what it is; `io/dir` knows the directory. Start at [`DiskOp`].
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod mem;
+
 use core::fmt;
 
 /// Bytes of a page: the unit of offsets, lengths and alignment of every read and write.
@@ -23,6 +26,8 @@ pub enum File {
     Wal(u64),
     /// A finished checkpoint, by the index it covers.
     Checkpoint(u64),
+    /// A sealed segment of the revision log. No two that a checkpoint ever named have one number.
+    Segment(u64),
     /// A file in the making; the number keeps two makers apart. Removed at the next start.
     Temp(u64),
     /// Space kept back for the day when the disk is full.
@@ -48,6 +53,7 @@ impl File {
             _ => number("wal-")
                 .map(Self::Wal)
                 .or_else(|| number("checkpoint-").map(Self::Checkpoint))
+                .or_else(|| number("segment-").map(Self::Segment))
                 .or_else(|| number("temp-").map(Self::Temp)),
         }
     }
@@ -60,6 +66,7 @@ impl fmt::Display for File {
             Self::Superblock(_) => f.write_str("BASALT.copy"),
             Self::Wal(slot) => write!(f, "wal-{slot:016x}"),
             Self::Checkpoint(index) => write!(f, "checkpoint-{index:016x}"),
+            Self::Segment(number) => write!(f, "segment-{number:016x}"),
             Self::Temp(number) => write!(f, "temp-{number:016x}"),
             Self::Ballast => f.write_str("ballast"),
         }
@@ -349,6 +356,45 @@ impl fmt::Display for DiskErrorKind {
     }
 }
 
+/// Fills `into` from a file, repeating what failed a few times; answers how many bytes the file has there.
+///
+/// # Errors
+/// The disk's, after the last try.
+pub(crate) fn read_pages(
+    disk: &mut dyn Disk,
+    file: File,
+    offset: u64,
+    mut into: Pages,
+) -> Result<(Pages, usize), DiskError> {
+    let count = into.count();
+    let mut tries = READ_TRIES;
+    loop {
+        match disk.perform(DiskOp::Read { file, offset, into }) {
+            Ok(DiskAnswer::Read { pages, bytes }) => return Ok((pages, bytes)),
+            Ok(other) => unreachable!("a read answered {other:?}"),
+            Err(error) if error.kind != DiskErrorKind::Failed || tries == 1 => return Err(error),
+            Err(_) => {
+                tries -= 1;
+                into = Pages::zeroed(count);
+            }
+        }
+    }
+}
+
+/// Removes a file; one that is not there is no error.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn remove_if_there(disk: &mut dyn Disk, file: File) -> Result<(), DiskError> {
+    match disk.perform(DiskOp::Remove { file }) {
+        Err(error) if error.kind != DiskErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A failed read is made so many times in all; then it counts as damage.
+const READ_TRIES: u32 = 3;
+
 /// The blocking form: boot, the background worker and the simulated disk. The running log emits [`DiskOp`]s instead.
 pub trait Disk {
     /// Does it and waits.
@@ -367,6 +413,7 @@ mod tests {
             File::Wal(1),
             File::Wal(u64::MAX),
             File::Checkpoint(77),
+            File::Segment(78),
             File::Temp(0),
             File::Ballast,
         ];

@@ -147,9 +147,6 @@ pub const WAL_FILL_BYTES: usize = 256 << 10;
 /// One read of recovery.
 pub const WAL_READ_BYTES: usize = 1 << 20;
 
-/// A failed read is repeated, this many times in all; then it counts as damage.
-pub const WAL_READ_TRIES: u32 = 3;
-
 /// Free segments kept beside the next one; more are removed, smallest first.
 pub const WAL_SPARE_SEGMENTS_MAX: usize = 16;
 

@@ -110,10 +110,12 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     } else {
         Boot::first(replica_config)
     };
+    let named = boot.named().to_vec();
     let recover = RecoverConfig {
         expect: None,
         accept_data_loss: config.accept_data_loss,
         limits,
+        segments: &named,
     };
     let mut report = ProgressReport::new("replaying the log");
     let recovered = wal::recover(
@@ -257,7 +259,16 @@ fn restore(
         content.push(chunk)?;
         report.on_progress(done, total);
     }
-    Ok(Boot::restore(config, index, content)?)
+    let mut report = ProgressReport::new("reading the revision log");
+    let mut on_segments = |done, total| report.on_progress(done, total);
+    Ok(Boot::restore(
+        config,
+        index,
+        content,
+        disk,
+        salt,
+        &mut on_segments,
+    )?)
 }
 
 /// One line every [`PROGRESS_INTERVAL`] of a long start.

@@ -3,11 +3,14 @@
 //! Promises: the model knows what was acknowledged and what was only staged, and nothing of how it is stored. Start at [`Member`],
 //! then [`check`].
 
-use basalt_engine::disk::{Disk, DiskDone, DiskOp, File};
-use basalt_engine::types::{ClusterId, HardState, Index, MemberId, Run, RunKind, Term};
+use basalt_engine::apply::Meta;
+use basalt_engine::disk::{DiskDone, DiskOp, File};
+use basalt_engine::mvcc::{BadSegment, Store, StoreConfig};
+use basalt_engine::replica::{BadContent, CheckpointContent, CheckpointJob};
+use basalt_engine::types::{ClusterId, HardState, Index, LeaseId, MemberId, Run, RunKind, Term};
 use basalt_engine::wal::{
-    CheckpointReader, CheckpointWriter, Corrupt, Found, Identity, Job, RecoverConfig, Recovered,
-    Replayed, Wal, WalFailed, WalLimits, create, look, recover,
+    CheckpointReader, Corrupt, Found, Identity, Job, RecoverConfig, Recovered, Replayed, Rot, Wal,
+    WalFailed, WalLimits, create, look, recover,
 };
 use fastrand::Rng;
 
@@ -63,6 +66,7 @@ pub struct Member {
     pub disk: Sim,
     /// The log.
     pub wal: Wal,
+    state: State,
     jobs: Vec<Job>,
     log: Log,
     hard: HardState,
@@ -76,7 +80,78 @@ pub struct Read {
     pub log: Log,
     /// What recovery said.
     pub recovered: Recovered,
+    state: State,
 }
+
+/// A key space that has a key for each entry of the log, as checkpoints hold it.
+struct State {
+    store: Store,
+    /// The last entry in it.
+    applied: u64,
+    /// The files that the last durable checkpoint names.
+    named: Vec<u64>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "State({}, {:?})", self.applied, self.named)
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        let (store, _) = Store::new(STORE);
+        Self {
+            store,
+            applied: 0,
+            named: Vec::new(),
+        }
+    }
+
+    /// Adds an entry under a key of its own, and often another record that the next one replaces.
+    fn apply(&mut self, (term, crc): Entry) {
+        self.applied += 1;
+        let mut value = term.to_le_bytes().to_vec();
+        value.extend_from_slice(&crc.to_le_bytes());
+        let mut write = self.store.write();
+        write.put(&self.applied.to_be_bytes(), &value, LeaseId(0));
+        if self.applied % 16 < 11 {
+            write.put(b"hot", &vec![1; small(self.applied % 7) * 40], LeaseId(0));
+        }
+        write.finish();
+    }
+
+    fn compact(&mut self) {
+        let revision = self.store.revision();
+        if self.store.compact(revision).is_ok() {
+            while self.store.poll_space(1000) == Ok(true) {
+                self.store.publish();
+            }
+        }
+    }
+
+    fn log(&self) -> Log {
+        let entry = |number: u64| {
+            let record = self
+                .store
+                .view()
+                .get_at(&number.to_be_bytes(), i64::MAX)
+                .expect("in memory")
+                .expect("never deleted");
+            let (term, crc) = record.value.split_at(8);
+            (
+                u64::from_le_bytes(term.try_into().expect("eight bytes")),
+                u32::from_le_bytes(crc.try_into().expect("four bytes")),
+            )
+        };
+        (1..=self.applied).map(entry).collect()
+    }
+}
+
+/// So small that a few entries fill a segment.
+const STORE: StoreConfig = StoreConfig {
+    segment_bytes: 1800,
+};
 
 /// Makes a directory and starts a member on it.
 pub fn start(mut disk: Sim, seed: u64) -> Result<Member, Corrupt> {
@@ -89,7 +164,11 @@ pub fn start(mut disk: Sim, seed: u64) -> Result<Member, Corrupt> {
 
 /// Starts a member on a finished directory.
 pub fn restart(mut disk: Sim, seed: u64) -> Result<Member, Corrupt> {
-    let Read { log, recovered } = read(&mut disk)?;
+    let Read {
+        log,
+        recovered,
+        state,
+    } = read(&mut disk)?;
     let hard = recovered.hard;
     disk.mark.acked.clone_from(&log);
     disk.mark.flying.clone_from(&log);
@@ -98,6 +177,7 @@ pub fn restart(mut disk: Sim, seed: u64) -> Result<Member, Corrupt> {
     Ok(Member {
         disk,
         wal: recovered.wal,
+        state,
         jobs: Vec::new(),
         log,
         hard,
@@ -112,23 +192,13 @@ pub fn read(disk: &mut Sim) -> Result<Read, Corrupt> {
 
 /// The same with the option to lose what is damaged.
 pub fn read_with(disk: &mut Sim, accept_data_loss: bool) -> Result<Read, Corrupt> {
-    let mut log = Log::new();
+    let mut state = State::new();
     if let Found::Ours(block) = look(disk)?
         && block.checkpoint != Index(0)
     {
-        let mut reader = CheckpointReader::open(disk, block.checkpoint, IDENTITY.salt)?;
-        while let Some(chunk) = reader.next(disk)? {
-            let entry = |entry: &[u8]| {
-                let (term, crc) = entry.split_at(8);
-                (
-                    u64::from_le_bytes(term.try_into().expect("eight bytes")),
-                    u32::from_le_bytes(crc.try_into().expect("four bytes")),
-                )
-            };
-            log.extend(chunk.chunks(12).map(entry));
-        }
-        assert_eq!(log.len() as u64, block.checkpoint.0);
+        state = read_checkpoint(disk, block.checkpoint)?;
     }
+    let mut log = state.log();
     let floor = log.len() as u64;
     let mut committed = floor;
     let mut on_event = |event: Replayed<'_>| match event {
@@ -147,11 +217,41 @@ pub fn read_with(disk: &mut Sim, accept_data_loss: bool) -> Result<Read, Corrupt
         expect,
         accept_data_loss,
         limits: LIMITS,
+        segments: &state.named,
     };
     let recovered = recover(disk, &config, &mut on_event, &mut |_| {})?;
     assert_eq!(recovered.last.0, log.len() as u64);
     assert_eq!(recovered.checkpoint.0, floor);
-    Ok(Read { log, recovered })
+    Ok(Read {
+        log,
+        recovered,
+        state,
+    })
+}
+
+fn read_checkpoint(disk: &mut Sim, index: Index) -> Result<State, Corrupt> {
+    let mut reader = CheckpointReader::open(disk, index, IDENTITY.salt)?;
+    let mut content = CheckpointContent::new(STORE);
+    while let Some(chunk) = reader.next(disk)? {
+        content.push(chunk).expect("its checksums held");
+    }
+    let named = content.named();
+    let finished = content.finish(disk, IDENTITY.salt, &mut |_, _| {});
+    let (meta, store, _) = finished.map_err(|bad| match bad {
+        BadContent::Segment(BadSegment::Disk(error)) => Corrupt::Disk(error),
+        BadContent::Segment(BadSegment::Rotten { file, offset, .. }) => Corrupt::Rotten {
+            file,
+            offset,
+            what: Rot::Chunk { chunk: 0 },
+        },
+        other => panic!("the checkpoint is whole: {other}"),
+    })?;
+    assert_eq!(meta.applied.0, index);
+    Ok(State {
+        store,
+        applied: index.0,
+        named,
+    })
 }
 
 fn push(log: &mut Log, run: &Run<'_>) {
@@ -339,31 +439,34 @@ impl Member {
         if upto.0 <= self.disk.mark.checkpoint || upto.0 > self.disk.mark.acked.len() as u64 {
             return;
         }
-        let mut writer = CheckpointWriter::new(upto, IDENTITY.salt);
-        let mut chunks = Vec::new();
-        for entries in self.log[..small(upto.0)].chunks(20) {
-            let mut chunk = Vec::new();
-            for (term, crc) in entries {
-                chunk.extend_from_slice(&term.to_le_bytes());
-                chunk.extend_from_slice(&crc.to_le_bytes());
-            }
-            chunks.push(chunk);
+        let state = &mut self.state;
+        for entry in &self.log[small(state.applied)..small(upto.0)] {
+            state.apply(*entry);
         }
-        let disk = &mut self.disk;
-        let make = || {
-            writer.begin(disk)?;
-            for chunk in &chunks {
-                let answer = disk.perform(writer.push(chunk))?;
-                writer.reuse(answer);
-            }
-            writer
-                .finish()
-                .into_iter()
-                .try_for_each(|op| disk.perform(op).map(|_| ()))
+        if self.rng.bool() {
+            state.compact();
+        }
+        let meta = Meta {
+            applied: (upto, self.hard.term),
+            ..Meta::default()
         };
-        if make().is_ok() {
+        let cursor = state.store.checkpoint().expect("nothing is in the way");
+        let mut job = CheckpointJob::new(&meta, cursor, IDENTITY.salt);
+        let made = loop {
+            match job.step(&mut self.disk) {
+                Ok(false) => {}
+                Ok(true) => break true,
+                Err(_) => break false,
+            }
+        };
+        if made {
+            let files = job.take_files();
+            state.store.on_checkpoint(&files);
+            let is_named = |number: &u64| files.named().contains(number);
+            let mut unnamed = std::mem::replace(&mut state.named, files.named().to_vec());
+            unnamed.retain(|number| !is_named(number));
             self.disk.mark.checkpoint = upto.0;
-            self.wal.release(upto);
+            self.wal.release(upto, &unnamed);
         }
     }
 

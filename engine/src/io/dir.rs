@@ -48,7 +48,8 @@ pub(super) struct Shared {
     pub(super) direct: bool,
     /// The kernel knows RWF_DSYNC here; else a write is followed by fdatasync.
     pub(super) dsync: bool,
-    /// Every file is opened once: by the background worker that makes it, before the log is told of it.
+    /// A file of the log is opened once: by the background worker that makes it, before the log is told of it. Segments of the
+    /// revision log are too many to be kept open.
     files: Mutex<BTreeMap<File, Arc<OwnedFd>>>,
 }
 
@@ -146,7 +147,9 @@ impl Shared {
             return Ok(Arc::clone(fd));
         }
         let fd = Arc::new(self.open(file, OFlags::empty())?);
-        files.insert(file, Arc::clone(&fd));
+        if !matches!(file, File::Segment(_)) {
+            files.insert(file, Arc::clone(&fd));
+        }
         Ok(fd)
     }
 
@@ -163,7 +166,8 @@ impl Shared {
         rustix::fs::renameat(&self.dir, from.to_string(), &self.dir, to.to_string())?;
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.remove(&to);
-        if let Some(fd) = files.remove(&from) {
+        let fd = files.remove(&from);
+        if let Some(fd) = fd.filter(|_| !matches!(to, File::Segment(_))) {
             files.insert(to, fd);
         }
         Ok(())

@@ -1,43 +1,59 @@
-use super::hold::{Hold, HoldRefused};
-use super::revlog::{NeedRead, Position};
-use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
-use super::view::Record;
+use std::sync::Arc;
 
-/// Writes the content of a checkpoint: all records up to the revision that was newest when it
-/// began, in revision order. Compaction gives no memory back until it is dropped.
+use super::hold::{Hold, HoldRefused};
+use super::revlog::directory::{Body, Directory, Place};
+use super::revlog::file::{FileRef, SegmentFile};
+use super::revlog::packed::WordSet;
+use super::revlog::{BadSegment, SegmentId};
+use super::store::{Marks, Store};
+use super::view::Record;
+use crate::disk::{Disk, DiskError};
+
+/// Writes the segments that have no file yet, then the content of a checkpoint: the marks and which
+/// file holds which segment, all as of the revision that was newest when it began. Compaction drops
+/// nothing until it is dropped.
 pub struct CheckpointCursor {
-    reader: Reader,
+    /// As it was then; the segments below `made` are sealed.
+    directory: Arc<Directory>,
+    made: u32,
     _hold: Hold,
     marks: Marks,
-    at: Position,
-    records: u64,
+    /// The number of the next file.
+    file_next: u64,
+    /// The number of the file that is being written.
+    making: Option<u64>,
+    /// By ascending segment.
+    written: Vec<Written>,
+    /// The next segment, first of the walk that writes files, then of the one that names them.
+    at: u32,
+    /// Files that the content names.
+    named: Vec<u64>,
     phase: Phase,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    Files,
     Head,
-    Records,
+    Names,
     End,
+}
+
+/// A body that got its file.
+struct Written {
+    body: Body,
+    file: Arc<SegmentFile>,
+}
+
+/// What a durable checkpoint names and what was written for it, for [`Store::on_checkpoint`].
+pub struct CheckpointFiles {
+    written: Vec<Written>,
+    named: Vec<u64>,
 }
 
 /// Writes the same content from records that come from elsewhere.
 pub struct ContentWriter {
     records: u64,
-}
-
-/// Rebuilds a store from a checkpoint's content.
-pub struct Restore {
-    config: StoreConfig,
-    /// Bytes of a part that has not come whole yet.
-    carry: Vec<u8>,
-    /// Once the head has come.
-    built: Option<(Store, Reader)>,
-    /// Main and sub-revision of the last record.
-    last: (i64, u32),
-    revision: i64,
-    records: u64,
-    is_complete: bool,
 }
 
 /// The content is not a checkpoint's. The file's checksums held, so it was written wrong.
@@ -73,26 +89,62 @@ pub enum BadCheckpoint {
     Trailing,
     /// The end is missing.
     Short,
+    /// A file of the revision log that it names.
+    Segment(BadSegment),
 }
 
 impl Store {
-    /// Begins a checkpoint of the published state.
+    /// Begins a checkpoint of the newest state, which it publishes; seals the open segment.
     ///
     /// # Errors
     /// `Swept` while compaction is giving memory back: finish that first. `Full` if too many jobs
     /// are in flight.
-    pub fn checkpoint(&self) -> Result<CheckpointCursor, HoldRefused> {
-        let reader = self.reader();
-        let marks = reader.pin().view().marks;
-        let hold = reader.hold(marks.finished)?;
+    pub fn checkpoint(&mut self) -> Result<CheckpointCursor, HoldRefused> {
+        self.publish();
+        let marks = self.marks;
+        let hold = self.reader().hold(marks.finished)?;
+        self.log.seal_open(marks.revision + 1);
+        self.is_dirty = true;
+        self.publish();
+        let directory = Arc::clone(self.log.directory());
+        let made = self.log.sealed();
+        // More than enough: each segment gets at most one.
+        let file_next = self.log.draw_files(u64::from(made));
         Ok(CheckpointCursor {
-            reader,
+            directory,
+            made,
             _hold: hold,
             marks,
-            at: Position::default(),
-            records: 0,
-            phase: Phase::Head,
+            file_next,
+            making: None,
+            written: Vec::new(),
+            at: 0,
+            named: Vec::new(),
+            phase: Phase::Files,
         })
+    }
+
+    /// Hears that a checkpoint is durable: its files hold what they were made from.
+    pub fn on_checkpoint(&mut self, files: &CheckpointFiles) {
+        for Written { body, file } in &files.written {
+            self.log.on_filed(body, file);
+        }
+        self.is_dirty = true;
+    }
+}
+
+impl std::fmt::Debug for CheckpointFiles {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (written, named) = (self.written.len(), self.named.len());
+        write!(out, "CheckpointFiles({written} new of {named})")
+    }
+}
+
+impl CheckpointFiles {
+    /// The numbers of all files that the checkpoint names, ascending.
+    #[must_use]
+    pub fn named(&self) -> &[u64] {
+        &self.named
     }
 }
 
@@ -103,37 +155,112 @@ impl CheckpointCursor {
         self.marks.revision
     }
 
-    /// Appends about `bytes` more of the content to `out`, under a pin of its own; at least one
-    /// record, however large. False at the end.
+    /// Writes the next segment that has no file; its name is durable after the next `SyncDir`. False
+    /// if there is none left: then the content follows.
     ///
     /// # Errors
-    /// A segment must be read first; what was appended stays valid.
-    pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, NeedRead> {
+    /// The disk's: the checkpoint is given up, see `abandon`.
+    pub fn write_segment(&mut self, disk: &mut dyn Disk, salt: u64) -> Result<bool, DiskError> {
+        while self.phase == Phase::Files {
+            let Some((id, place)) = self.next_place() else {
+                self.phase = Phase::Head;
+                self.at = 0;
+                break;
+            };
+            if place.file.is_some() {
+                continue;
+            }
+            let body = place.body.clone();
+            let number = self.file_next;
+            self.file_next += 1;
+            self.making = Some(number);
+            let file = SegmentFile::write(disk, salt, id.0, number, &body)?;
+            let file = Arc::new(file);
+            self.making = None;
+            self.written.push(Written { body, file });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Appends about `bytes` more of the content to `out`. False at the end.
+    pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        assert!(self.phase != Phase::Files);
         let end = out.len().saturating_add(bytes);
         if self.phase == Phase::Head {
-            let marks = self.marks;
-            write_head(out, [marks.revision, marks.compacted, marks.finished]);
-            self.phase = Phase::Records;
+            self.phase = Phase::Names;
+            write_head(out, FORMAT_SEGMENTS, self.marks);
+            out.extend_from_slice(&self.made.to_le_bytes());
+            out.extend_from_slice(&self.file_next.to_le_bytes());
         }
-        let pin = self.reader.pin();
-        let log = pin.view().log;
-        while self.phase == Phase::Records {
-            let next = log
-                .next_from(self.at)?
-                .filter(|(_, stored)| stored.main() <= self.marks.revision);
-            let Some((found, stored)) = next else {
-                write_end(out, self.records);
+        while self.phase == Phase::Names {
+            let Some((id, place)) = self.next_place() else {
+                write_end(out, self.named.len() as u64);
+                self.named.sort_unstable();
                 self.phase = Phase::End;
                 break;
             };
-            write_record(out, &stored.record());
-            self.records += 1;
-            self.at = found.after(stored);
+            let file = match &place.file {
+                Some(file) => file.named(),
+                None => {
+                    let found = self
+                        .written
+                        .binary_search_by_key(&id.0, |it| it.file.segment);
+                    self.written[found.expect("what had no file was written")]
+                        .file
+                        .named()
+                }
+            };
+            let entry = SegmentEntry {
+                file,
+                first_main: place.first_main,
+                gone_bytes: place.gone_bytes,
+                gone: place.gone.clone(),
+            };
+            entry.write(out);
+            self.named.push(file.number);
             if out.len() >= end {
-                return Ok(true);
+                return true;
             }
         }
-        Ok(false)
+        false
+    }
+
+    /// What `Store::on_checkpoint` wants to hear once the checkpoint is durable.
+    #[must_use]
+    pub fn take_files(&mut self) -> CheckpointFiles {
+        assert!(self.phase == Phase::End);
+        CheckpointFiles {
+            written: std::mem::take(&mut self.written),
+            named: std::mem::take(&mut self.named),
+        }
+    }
+
+    /// Takes away the files that were written for it, as no checkpoint will name them.
+    ///
+    /// # Errors
+    /// The disk's first; the next start removes what is left then.
+    pub fn abandon(&self, disk: &mut dyn Disk) -> Result<(), DiskError> {
+        let written = self.written.iter().map(|it| it.file.number);
+        let mut result = Ok(());
+        for number in written.chain(self.making) {
+            result = result.and(SegmentFile::abandon(disk, number));
+        }
+        result
+    }
+
+    /// The next segment in which something is left.
+    fn next_place(&mut self) -> Option<(SegmentId, Place)> {
+        while self.at < self.made {
+            let id = SegmentId(self.at);
+            self.at += 1;
+            if let Some(place) = self.directory.place(id)
+                && !matches!(place.body, Body::Empty)
+            {
+                return Some((id, place.clone()));
+            }
+        }
+        None
     }
 }
 
@@ -142,7 +269,12 @@ impl ContentWriter {
     /// finished <= compacted <= revision.
     #[must_use]
     pub fn begin(out: &mut Vec<u8>, revision: i64, compacted: i64, finished: i64) -> Self {
-        write_head(out, [revision, compacted, finished]);
+        let marks = Marks {
+            revision,
+            compacted,
+            finished,
+        };
+        write_head(out, FORMAT_RECORDS, marks);
         Self { records: 0 }
     }
 
@@ -158,10 +290,107 @@ impl ContentWriter {
     }
 }
 
-fn write_head(out: &mut Vec<u8>, marks: [i64; 3]) {
+/// One segment in the content.
+pub(super) struct SegmentEntry {
+    pub(super) file: FileRef,
+    pub(super) first_main: i64,
+    /// Bytes of the records in `gone`; at most the file's record bytes.
+    pub(super) gone_bytes: u64,
+    /// Records of the file that compaction has dropped.
+    pub(super) gone: Option<Arc<WordSet>>,
+}
+
+impl SegmentEntry {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(KIND_SEGMENT);
+        for word in [self.file.segment, self.file.digest] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        for long in [
+            self.first_main.cast_unsigned(),
+            self.file.number,
+            self.file.bytes,
+            self.file.record_bytes,
+            self.gone_bytes,
+        ] {
+            out.extend_from_slice(&long.to_le_bytes());
+        }
+        let length_at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        let mut next = 0;
+        while let Some(word) = self.gone.as_ref().and_then(|gone| gone.next(next)) {
+            write_varint(out, word - next);
+            next = word + 1;
+        }
+        let length = u32::try_from(out.len() - length_at - 4).expect("less than its segment");
+        out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// The entry, its kind included, and its length; `None` if it has not come whole.
+    pub(super) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadCheckpoint> {
+        let Some(head) = bytes.first_chunk::<SEGMENT_HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let whole = SEGMENT_HEAD_BYTES + word(head, 49) as usize;
+        let Some(mut list) = bytes.get(SEGMENT_HEAD_BYTES..whole) else {
+            return Ok(None);
+        };
+        let file = FileRef {
+            segment: word(head, 1),
+            digest: word(head, 5),
+            number: long(head, 17).cast_unsigned(),
+            bytes: long(head, 25).cast_unsigned(),
+            record_bytes: long(head, 33).cast_unsigned(),
+        };
+        let gone_bytes = long(head, 41).cast_unsigned();
+        if gone_bytes > file.record_bytes {
+            return Err(BadCheckpoint::Numbers);
+        }
+        let mut gone = WordSet::default();
+        let mut next = 0u32;
+        let is_any = !list.is_empty();
+        while !list.is_empty() {
+            let gap = read_varint(&mut list).ok_or(BadCheckpoint::Numbers)?;
+            let word = next.checked_add(gap).ok_or(BadCheckpoint::Numbers)?;
+            gone.insert(word);
+            next = word.checked_add(1).ok_or(BadCheckpoint::Numbers)?;
+        }
+        let entry = Self {
+            file,
+            first_main: long(head, 9),
+            gone_bytes,
+            gone: is_any.then(|| Arc::new(gone)),
+        };
+        Ok(Some((entry, whole)))
+    }
+}
+
+/// Seven bits a byte, the lowest first.
+fn write_varint(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Option<u32> {
+    let mut number = 0u64;
+    for shift in (0..35).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return u32::try_from(number).ok();
+        }
+    }
+    None
+}
+
+fn write_head(out: &mut Vec<u8>, format: u32, marks: Marks) {
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&FORMAT.to_le_bytes());
-    for mark in marks {
+    out.extend_from_slice(&format.to_le_bytes());
+    for mark in [marks.revision, marks.compacted, marks.finished] {
         out.extend_from_slice(&mark.to_le_bytes());
     }
 }
@@ -191,177 +420,34 @@ fn write_record(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(record.value);
 }
 
-impl Restore {
-    /// Awaits the content of one checkpoint.
-    #[must_use]
-    pub fn new(config: StoreConfig) -> Self {
-        let carry = Vec::new();
-        Self {
-            config,
-            carry,
-            built: None,
-            last: (0, 0),
-            revision: 0,
-            records: 0,
-            is_complete: false,
-        }
-    }
-
-    /// Takes the next bytes, cut anywhere.
-    ///
-    /// # Errors
-    /// They do not go on as a checkpoint does; the restore is over.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BadCheckpoint> {
-        if self.carry.is_empty() {
-            let taken = self.take_parts(bytes)?;
-            self.carry.extend_from_slice(&bytes[taken..]);
-            return Ok(());
-        }
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.extend_from_slice(bytes);
-        let taken = self.take_parts(&carry)?;
-        carry.drain(..taken);
-        self.carry = carry;
-        Ok(())
-    }
-
-    /// The rebuilt store, published. A compaction that was not finished goes on with
-    /// `Store::poll_space`.
-    ///
-    /// # Errors
-    /// The end of the content has not come.
-    pub fn finish(self) -> Result<(Store, Reader), BadCheckpoint> {
-        let Some((mut store, reader)) = self.built.filter(|_| self.is_complete) else {
-            return Err(BadCheckpoint::Short);
-        };
-        store.marks.revision = self.revision;
-        store.is_dirty = true;
-        store.resume_compaction();
-        store.publish();
-        Ok((store, reader))
-    }
-
-    /// Consumes whole parts; answers how many bytes they took.
-    fn take_parts(&mut self, bytes: &[u8]) -> Result<usize, BadCheckpoint> {
-        let mut rest = bytes;
-        while let Some(taken) = self.take_part(rest)? {
-            rest = &rest[taken..];
-        }
-        Ok(bytes.len() - rest.len())
-    }
-
-    /// The length of the part that was taken, `None` if it has not come whole.
-    fn take_part(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadCheckpoint> {
-        if self.built.is_none() {
-            return self.take_head(bytes);
-        }
-        let Some(&kind) = bytes.first() else {
-            return Ok(None);
-        };
-        match kind {
-            _ if self.is_complete => Err(BadCheckpoint::Trailing),
-            KIND_RECORD => self.take_record(bytes),
-            KIND_END => {
-                let Some(count) = bytes[1..].first_chunk() else {
-                    return Ok(None);
-                };
-                let expected = u64::from_le_bytes(*count);
-                if expected != self.records {
-                    return Err(BadCheckpoint::Count {
-                        expected,
-                        found: self.records,
-                    });
-                }
-                self.is_complete = true;
-                Ok(Some(1 + count.len()))
-            }
-            found => Err(BadCheckpoint::Kind { found }),
-        }
-    }
-
-    fn take_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadCheckpoint> {
-        let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else {
-            return Ok(None);
-        };
-        if !head.starts_with(MAGIC) {
-            return Err(BadCheckpoint::Magic);
-        }
-        let found = word(head, 8);
-        if found != FORMAT {
-            return Err(BadCheckpoint::Format { found });
-        }
-        let marks = Marks {
-            revision: long(head, 12),
-            compacted: long(head, 20),
-            finished: long(head, 28),
-        };
-        let is_ordered = -1 <= marks.finished
-            && marks.finished <= marks.compacted
-            && marks.compacted <= marks.revision;
-        if !is_ordered || marks.revision < 1 {
-            return Err(BadCheckpoint::Numbers);
-        }
-        self.revision = marks.revision;
-        self.built = Some(Store::with_marks(self.config, marks));
-        Ok(Some(HEAD_BYTES))
-    }
-
-    fn take_record(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadCheckpoint> {
-        let Some(head) = bytes.first_chunk::<RECORD_HEAD_BYTES>() else {
-            return Ok(None);
-        };
-        let (main, create, version, lease) =
-            (long(head, 1), long(head, 9), long(head, 17), long(head, 25));
-        let (sub, key_len, value_len) = (
-            word(head, 33),
-            word(head, 37) as usize,
-            word(head, 41) as usize,
-        );
-        if (main, sub) <= self.last && self.records > 0 || main < 1 || main > self.revision {
-            return Err(BadCheckpoint::Order { main });
-        }
-        let is_tombstone = version == 0;
-        if version < 0 || create < 0 || create > main || is_tombstone != (create == 0) {
-            return Err(BadCheckpoint::Numbers);
-        }
-        let Some(key) = bytes[RECORD_HEAD_BYTES..].get(..key_len) else {
-            return Ok(None);
-        };
-        let Some(value) = bytes[RECORD_HEAD_BYTES + key_len..].get(..value_len) else {
-            return Ok(None);
-        };
-        let (store, _) = self.built.as_mut().expect("records come after the head");
-        store.append(key, value, |_| Stamp {
-            main,
-            sub,
-            create,
-            version,
-            lease,
-        });
-        self.last = (main, sub);
-        self.records += 1;
-        Ok(Some(RECORD_HEAD_BYTES + key_len + value_len))
-    }
-}
-
-fn long(bytes: &[u8], at: usize) -> i64 {
+pub(super) fn long(bytes: &[u8], at: usize) -> i64 {
     i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-const MAGIC: &[u8; 8] = b"basaltkv";
+pub(super) const MAGIC: &[u8; 8] = b"basaltkv";
 
-/// Counts changes of this layout.
-const FORMAT: u32 = 1;
+/// The records themselves follow: how a restored snapshot begins.
+pub(super) const FORMAT_RECORDS: u32 = 1;
+
+/// The files of the segments follow.
+pub(super) const FORMAT_SEGMENTS: u32 = 2;
 
 /// Magic, format, three marks.
-const HEAD_BYTES: usize = 8 + 4 + 3 * 8;
+pub(super) const HEAD_BYTES: usize = 8 + 4 + 3 * 8;
+
+/// Segments ever made, next file; only where segments follow.
+pub(super) const SEGMENTS_HEAD_BYTES: usize = 4 + 8;
 
 /// Kind, four `i64`, three `u32`.
-const RECORD_HEAD_BYTES: usize = 1 + 4 * 8 + 3 * 4;
+pub(super) const RECORD_HEAD_BYTES: usize = 1 + 4 * 8 + 3 * 4;
 
-const KIND_RECORD: u8 = 1;
-const KIND_END: u8 = 2;
+/// Kind, two `u32`, five `u64`, the length of what follows (`u32`).
+const SEGMENT_HEAD_BYTES: usize = 1 + 2 * 4 + 5 * 8 + 4;
+
+pub(super) const KIND_RECORD: u8 = 1;
+pub(super) const KIND_END: u8 = 2;
+pub(super) const KIND_SEGMENT: u8 = 3;

@@ -328,6 +328,7 @@ const SHORT_BYTES: usize = 48;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mvcc::rebuild;
     use crate::mvcc::{Store, StoreConfig};
     use crate::types::LeaseId;
 
@@ -399,12 +400,10 @@ mod tests {
         store.compact(7).unwrap();
         while store.poll_space(1000).unwrap() {}
         store.publish();
-        let mut bytes = Vec::new();
-        let mut cursor = store.checkpoint().unwrap();
-        while cursor.next_chunk(&mut bytes, 1).unwrap() {}
-        let mut restore = crate::mvcc::Restore::new(StoreConfig::default());
-        restore.push(&bytes).unwrap();
-        let (_store, reader) = restore.finish().unwrap();
+        let mut disk = crate::disk::mem::MemDisk::default();
+        let made = rebuild::write(store.checkpoint().unwrap(), &mut disk);
+        let config = StoreConfig::default();
+        let (_store, reader) = rebuild::read(&made.content, 100, &mut disk, config);
         assert_eq!(answer(&reader, 7), (1_152_727_340, 7));
         assert_eq!(answer(&reader, 9), (2_770_809_039, 7));
     }

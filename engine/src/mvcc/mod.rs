@@ -1,7 +1,7 @@
 //! The multi-version store: every key at every revision that is not compacted.
 //!
 //! Promises: one writer; readers pin what was published and never wait for it. A read at a revision
-//! gives the same answer for ever, until that revision is compacted. Never: does I/O, reads a
+//! gives the same answer for ever, until that revision is compacted. Never: makes a syscall, reads a
 //! clock, decides whether a request is allowed. Start at `Store` (writer) and `View` (reads);
 //! records lie in revlog/, the index in tree/.
 
@@ -11,22 +11,26 @@ mod hash;
 mod history;
 mod hold;
 mod range;
+mod restore;
 mod revlog;
 mod store;
 mod tree;
 mod view;
 
-pub use checkpoint::{BadCheckpoint, CheckpointCursor, ContentWriter, Restore};
+pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWriter};
 pub use hash::{HashAnswer, HashJob, HashRefused};
 pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};
 pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
-pub use revlog::{NeedRead, SegmentId};
+pub use restore::{OnSegments, Restore};
+pub use revlog::{BadSegment, NeedRead, SegmentId};
 pub use store::{Pin, Reader, RevisionRefused, Sizes, Store, StoreConfig, Write};
 pub use view::{Record, View};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod model;
+#[cfg(any(test, feature = "fuzzing"))]
+mod rebuild;
 
 #[cfg(test)]
 mod stress;

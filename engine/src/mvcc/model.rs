@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 
 pub use super::tree::model::fuzz_tree_model;
 use super::{
-    HashJob, HashRefused, KeyRange, Reader, Record, Restore, Resume, RevisionRefused, SliceBound,
-    Store, StoreConfig, View, Visited, Want,
+    HashJob, HashRefused, KeyRange, Reader, Record, Resume, RevisionRefused, SliceBound, Store,
+    StoreConfig, View, Visited, Want, rebuild,
 };
+use crate::disk::{File, mem::MemDisk};
 use crate::types::{LeaseId, Revision};
 
 /// Plays the operations that `data` spells on a store and on a list of all records, and compares
@@ -60,6 +61,8 @@ struct Play {
     store: Store,
     reader: Reader,
     model: Model,
+    /// What checkpoints leave.
+    disk: MemDisk,
 }
 
 struct Input<'a>(&'a [u8]);
@@ -186,6 +189,7 @@ impl Play {
             store,
             reader,
             model,
+            disk: MemDisk::default(),
         }
     }
 
@@ -363,10 +367,10 @@ impl Play {
         );
     }
 
-    /// Goes on with a store rebuilt from a checkpoint.
+    /// Writes a checkpoint and, if `step` is odd, goes on with the store rebuilt from it.
     fn restart(&mut self, step: usize) {
         self.store.publish();
-        let mut cursor = loop {
+        let cursor = loop {
             match self.store.checkpoint() {
                 Ok(cursor) => break cursor,
                 Err(_) => self.poll(100),
@@ -374,22 +378,20 @@ impl Play {
             self.store.publish();
         };
         assert_eq!(cursor.revision(), self.model.revision);
-        let mut restore = Restore::new(StoreConfig { segment_bytes: 900 });
-        let mut chunk = Vec::new();
-        let mut has_more = true;
-        while has_more {
-            has_more = cursor
-                .next_chunk(&mut chunk, step * 20)
-                .expect("all is in memory");
-            for piece in chunk.chunks(step * 7) {
-                restore.push(piece).expect("just written");
-            }
-            chunk.clear();
-            // Compaction waits for the cursor.
-            self.store.poll_space(step).expect("all is in memory");
-            self.store.publish();
+        let made = rebuild::write(cursor, &mut self.disk);
+        self.store.on_checkpoint(&made.files);
+        // What no checkpoint names is removed, as after a real one.
+        let is_named = |number: &u64| made.files.named().binary_search(number).is_ok();
+        self.disk.files.retain(|file, _| match file {
+            File::Segment(number) => is_named(number),
+            _ => false,
+        });
+        if step.is_multiple_of(2) {
+            return;
         }
-        (self.store, self.reader) = restore.finish().expect("complete");
+        let config = StoreConfig { segment_bytes: 900 };
+        let step = step * 7;
+        (self.store, self.reader) = rebuild::read(&made.content, step, &mut self.disk, config);
         self.model.hashes.clear();
     }
 

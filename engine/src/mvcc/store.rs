@@ -103,7 +103,11 @@ impl Store {
     }
 
     pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
-        let log = RevLog::new(config.segment_bytes);
+        Self::with_log(marks, RevLog::new(config.segment_bytes))
+    }
+
+    /// A store with this log and an empty index.
+    pub(super) fn with_log(marks: Marks, log: RevLog) -> (Self, Reader) {
         let hashes: Arc<[CompactHash]> = Arc::from([]);
         let front = Front {
             log: Arc::clone(log.directory()),

@@ -3,9 +3,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use super::{
-    CheckpointCursor, HashJob, HoldRefused, KeyRange, Reader, Restore, Resume, SliceBound, Store,
-    StoreConfig, Visited, Want,
+    CheckpointCursor, HashJob, HoldRefused, KeyRange, Reader, Resume, SliceBound, Store,
+    StoreConfig, Visited, Want, rebuild,
 };
+use crate::disk::mem::MemDisk;
 use crate::types::LeaseId;
 
 const KEYS: u32 = 64;
@@ -87,21 +88,16 @@ fn read(reader: &Reader, stop: &AtomicBool, seed: u64) {
 
 fn rebuild(cursors: &mpsc::Receiver<CheckpointCursor>) -> u32 {
     let mut rebuilt = 0;
-    for mut cursor in cursors {
-        let mut restore = Restore::new(StoreConfig {
-            segment_bytes: 8 << 10,
-        });
-        let mut chunk = Vec::new();
-        let mut has_more = true;
-        while has_more {
-            chunk.clear();
-            has_more = cursor.next_chunk(&mut chunk, 2000).unwrap();
-            restore.push(&chunk).unwrap();
-        }
+    let mut disk = MemDisk::default();
+    for cursor in cursors {
         let rev = cursor.revision();
-        drop(cursor);
-        let (mut store, reader) = restore.finish().unwrap();
+        let made = rebuild::write(cursor, &mut disk);
+        let config = StoreConfig {
+            segment_bytes: 8 << 10,
+        };
+        let (mut store, reader) = rebuild::read(&made.content, 2000, &mut disk, config);
         assert_eq!(store.revision(), rev);
+        disk.files.clear();
         while store.poll_space(1000).unwrap() {}
         store.publish();
         read_all_in_slices(&reader);

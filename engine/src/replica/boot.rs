@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::checkpoint::{BadContent, CheckpointContent};
 use super::confchange::{BadChange, read_change};
-use super::{AutoCompaction, Replica};
+use super::{AutoCompaction, Checkpointing, Replica};
 use crate::apply::{Halt, Machine, Quota};
+use crate::disk::Disk;
 use crate::limits::SPACE_RECORDS_A_TURN;
 use crate::member::{Member, RequestIds};
-use crate::mvcc::{Reader, Store, StoreConfig};
+use crate::mvcc::{OnSegments, Reader, Store, StoreConfig};
 use crate::raft::Raft;
 use crate::raft::confchange::ConfChange;
 use crate::raft::config::{Config, Step};
@@ -55,6 +56,8 @@ pub struct Boot {
     /// The newest hard state that was replayed.
     commit: Index,
     unused: Vec<u8>,
+    /// The files of the revision log that the checkpoint names, ascending.
+    named: Vec<u64>,
     failed: Option<BootFailed>,
 }
 
@@ -103,7 +106,8 @@ impl Boot {
         Self::with_machine(config, machine, reader)
     }
 
-    /// A member with the checkpoint of `index`.
+    /// A member with the checkpoint of `index`, whose segments it reads. `salt` is the directory's; `on_segments` hears how
+    /// many bytes of how many are read.
     ///
     /// # Errors
     /// The checkpoint is not whole or not the one that was asked for.
@@ -111,8 +115,12 @@ impl Boot {
         config: ReplicaConfig,
         index: Index,
         content: CheckpointContent,
+        disk: &mut dyn Disk,
+        salt: u64,
+        on_segments: OnSegments<'_>,
     ) -> Result<Self, BootFailed> {
-        let (meta, store, reader) = content.finish()?;
+        let named = content.named();
+        let (meta, store, reader) = content.finish(disk, salt, on_segments)?;
         let found = meta.applied.0;
         if found != index {
             return Err(BootFailed::OtherIndex {
@@ -122,7 +130,14 @@ impl Boot {
         }
         let quota = Quota::from_flag(config.quota_bytes);
         let machine = Machine::restore(config.cluster, config.me, quota, store, meta);
-        Ok(Self::with_machine(config, machine, reader))
+        let boot = Self::with_machine(config, machine, reader);
+        Ok(Self { named, ..boot })
+    }
+
+    /// The files of the revision log that the checkpoint names, for [`crate::wal::RecoverConfig`].
+    #[must_use]
+    pub fn named(&self) -> &[u64] {
+        &self.named
     }
 
     fn with_machine(config: ReplicaConfig, machine: Machine, reader: Reader) -> Self {
@@ -142,6 +157,7 @@ impl Boot {
             voters,
             commit: index,
             unused: Vec::new(),
+            named: Vec::new(),
             failed: None,
         }
     }
@@ -221,15 +237,14 @@ impl Boot {
             raft.bootstrap(&first_entries(&self.config.initial));
         }
         raft.campaign();
-        let (wal, salt) = (recovered.wal, recovered.identity.salt);
-        let checkpoint = recovered.checkpoint;
+        let salt = recovered.identity.salt;
+        let checkpoint = Checkpointing::after(recovered.checkpoint, self.named, salt);
         Ok(Replica::new(
             self.config,
             self.machine,
             self.reader,
             raft,
-            wal,
-            salt,
+            recovered.wal,
             checkpoint,
         ))
     }

@@ -1,18 +1,22 @@
-//! The content of a checkpoint, written in the background and read at the start: the length of the
-//! description (u32 little-endian), the description ([`Meta`]), then the key space.
+//! A checkpoint, written in the background and read at the start: files of the segments that have none yet, then its
+//! own file. That holds the length of the description (u32 little-endian), the description ([`Meta`]), then the key space.
 
 use core::mem;
 
 use crate::apply::{BadMeta, Meta};
 use crate::disk::{Disk, DiskError, DiskOp};
 use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
-use crate::mvcc::{self, CheckpointCursor, NeedRead, Reader, Restore, Store, StoreConfig};
+use crate::mvcc::{
+    BadCheckpoint, BadSegment, CheckpointCursor, CheckpointFiles, OnSegments, Reader, Restore,
+    Store, StoreConfig,
+};
 use crate::types::Index;
 use crate::wal::CheckpointWriter;
 
-/// Writes one checkpoint from a view that is pinned in slices. For the background worker.
+/// Writes one checkpoint of a state that goes on changing. For the background worker.
 pub struct CheckpointJob {
     index: Index,
+    salt: u64,
     cursor: CheckpointCursor,
     /// What was taken from the cursor and is not written yet.
     buffer: Vec<u8>,
@@ -20,23 +24,17 @@ pub struct CheckpointJob {
 }
 
 enum Stage {
-    Begin(CheckpointWriter),
+    Segments,
     Content(CheckpointWriter),
     /// The last operations, in order.
     Finish(std::array::IntoIter<DiskOp, 4>),
     Ended,
 }
 
-/// Why a checkpoint was given up. The member goes on with a longer log and tries again later.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointFailed {
-    /// A write failed; only the checkpoint is lost.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// A part of the key space is not in memory.
-    #[error("a part of the store is not in memory")]
-    NotInMemory(NeedRead),
-}
+/// A checkpoint was given up, as the disk failed. The member goes on with a longer log and tries again later.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CheckpointFailed(#[from] pub DiskError);
 
 impl CheckpointJob {
     /// A checkpoint of the state that `meta` describes and `cursor` holds. `salt` is the directory's.
@@ -46,9 +44,10 @@ impl CheckpointJob {
         let buffer = description(meta);
         Self {
             index,
+            salt,
             cursor,
             buffer,
-            stage: Stage::Begin(CheckpointWriter::new(index, salt)),
+            stage: Stage::Segments,
         }
     }
 
@@ -58,7 +57,8 @@ impl CheckpointJob {
         self.index
     }
 
-    /// Does one operation. True: the checkpoint is durable under its name.
+    /// Writes one segment, one chunk or one of the last operations. True: the checkpoint is durable under its name, and
+    /// what it names too.
     ///
     /// # Errors
     /// It is given up; what there is of it goes now, or at the next start.
@@ -68,15 +68,28 @@ impl CheckpointJob {
             // The first failure is the one to be told; a disk that is full gets its space back if it
             // can.
             let _ = CheckpointWriter::abandon(self.index, disk);
+            let _ = self.cursor.abandon(disk);
         }
         done
     }
 
+    /// What the store wants to hear, after the last step.
+    #[must_use]
+    pub fn take_files(&mut self) -> CheckpointFiles {
+        self.cursor.take_files()
+    }
+
     fn advance(&mut self, disk: &mut dyn Disk) -> Result<bool, CheckpointFailed> {
         match mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Begin(writer) => {
-                writer.begin(disk)?;
-                self.stage = Stage::Content(writer);
+            Stage::Segments => {
+                self.stage = match self.cursor.write_segment(disk, self.salt)? {
+                    true => Stage::Segments,
+                    false => {
+                        let writer = CheckpointWriter::new(self.index, self.salt);
+                        writer.begin(disk)?;
+                        Stage::Content(writer)
+                    }
+                };
             }
             Stage::Content(mut writer) => {
                 self.stage = match self.write_some(&mut writer, disk)? {
@@ -104,9 +117,8 @@ impl CheckpointJob {
     ) -> Result<bool, CheckpointFailed> {
         let more = self
             .cursor
-            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES)
-            .map_err(CheckpointFailed::NotInMemory)?;
-        // A long record makes more than one chunk.
+            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES);
+        // A long list makes more than one chunk.
         for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
             let written = disk.perform(writer.push(chunk))?;
             writer.reuse(written);
@@ -134,7 +146,7 @@ impl CheckpointImport {
         Ok(Self { writer, buffer })
     }
 
-    /// Where the key space goes next, as [`mvcc::ContentWriter`] writes it.
+    /// Where the key space goes next, as [`crate::mvcc::ContentWriter`] writes it.
     pub fn content(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -204,8 +216,20 @@ pub enum BadContent {
     #[error(transparent)]
     Meta(#[from] BadMeta),
     /// The key space.
-    #[error("the checkpoint's records cannot be read: {0:?}")]
-    Keys(mvcc::BadCheckpoint),
+    #[error("the checkpoint's content cannot be read: {0:?}")]
+    Keys(BadCheckpoint),
+    /// A file of the revision log that it names.
+    #[error(transparent)]
+    Segment(BadSegment),
+}
+
+impl From<BadCheckpoint> for BadContent {
+    fn from(bad: BadCheckpoint) -> Self {
+        match bad {
+            BadCheckpoint::Segment(bad) => Self::Segment(bad),
+            bad => Self::Keys(bad),
+        }
+    }
 }
 
 impl CheckpointContent {
@@ -225,7 +249,7 @@ impl CheckpointContent {
     /// See [`BadContent`].
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), BadContent> {
         if self.meta.is_some() {
-            return self.keys.push(chunk).map_err(BadContent::Keys);
+            return Ok(self.keys.push(chunk)?);
         }
         self.carry.extend_from_slice(chunk);
         let Some((len, rest)) = self.carry.split_first_chunk::<4>() else {
@@ -239,18 +263,30 @@ impl CheckpointContent {
             return Ok(());
         };
         self.meta = Some(Meta::read(description)?);
-        self.keys.push(keys).map_err(BadContent::Keys)?;
+        self.keys.push(keys)?;
         self.carry = Vec::new();
         Ok(())
     }
 
-    /// The state, after the last chunk.
+    /// The numbers of the files of the revision log that it names, ascending.
+    #[must_use]
+    pub fn named(&self) -> Vec<u64> {
+        self.keys.named()
+    }
+
+    /// The state, after the last chunk. Reads the segments' files; `salt` is the directory's, and `on_segments` hears how
+    /// many bytes of how many are read.
     ///
     /// # Errors
     /// Something is missing.
-    pub fn finish(self) -> Result<(Meta, Store, Reader), BadContent> {
+    pub fn finish(
+        self,
+        disk: &mut dyn Disk,
+        salt: u64,
+        on_segments: OnSegments<'_>,
+    ) -> Result<(Meta, Store, Reader), BadContent> {
         let meta = self.meta.ok_or(BadMeta)?;
-        let (store, reader) = self.keys.finish().map_err(BadContent::Keys)?;
+        let (store, reader) = self.keys.finish(disk, salt, on_segments)?;
         Ok((meta, store, reader))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{CheckpointFailed, CheckpointJob};
 use crate::disk::Disk;
+use crate::mvcc::CheckpointFiles;
 use crate::types::Index;
 use crate::wal;
 
@@ -23,8 +24,8 @@ pub enum JobDone {
     Checkpoint {
         /// What it covers.
         index: Index,
-        /// Whether it is durable.
-        result: Result<(), CheckpointFailed>,
+        /// What it names, if it is durable.
+        result: Result<CheckpointFiles, CheckpointFailed>,
     },
 }
 
@@ -35,12 +36,12 @@ impl Job {
         match self {
             Self::Wal(job) => job.step(disk).map(JobDone::Wal),
             Self::Checkpoint(job) => {
-                let result = match job.step(disk) {
-                    Ok(false) => return None,
-                    Ok(true) => Ok(()),
-                    Err(failed) => Err(failed),
-                };
+                let result = job.step(disk);
+                if matches!(result, Ok(false)) {
+                    return None;
+                }
                 let index = job.index();
+                let result = result.map(|_| job.take_files());
                 Some(JobDone::Checkpoint { index, result })
             }
         }

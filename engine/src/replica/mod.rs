@@ -125,6 +125,8 @@ struct Checkpointing {
     salt: u64,
     /// The newest durable one.
     last: Index,
+    /// The files of the revision log that it names, ascending.
+    named: Vec<u64>,
     /// Whether one is being written.
     running: bool,
     /// A job that nobody has taken yet.
@@ -135,6 +137,22 @@ struct Checkpointing {
     covered: u64,
     /// After a failure: not before this.
     not_before: Millis,
+}
+
+impl Checkpointing {
+    /// None was written since the start, which read that of `last`.
+    fn after(last: Index, named: Vec<u64>, salt: u64) -> Self {
+        Self {
+            salt,
+            last,
+            named,
+            running: false,
+            ready: None,
+            live: 0,
+            covered: 0,
+            not_before: Millis(0),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +188,7 @@ impl Replica {
         reader: Reader,
         raft: Raft,
         wal: Wal,
-        salt: u64,
-        checkpoint: Index,
+        checkpoint: Checkpointing,
     ) -> Self {
         let mut replica = Self {
             compactor: config.auto_compaction.map(AutoCompactor::new),
@@ -187,15 +204,7 @@ impl Replica {
             over_quota: Vec::new(),
             compacting: VecDeque::new(),
             replies: Replies::default(),
-            checkpoint: Checkpointing {
-                salt,
-                last: checkpoint,
-                running: false,
-                ready: None,
-                live: 0,
-                covered: 0,
-                not_before: Millis(0),
-            },
+            checkpoint,
             announced: Announced::No,
             alarm: Alarm::Silent,
             cluster_changes: 0,
@@ -269,7 +278,7 @@ impl Replica {
     pub fn on_job(&mut self, done: JobDone, now: Millis) {
         match done {
             JobDone::Wal(done) => self.wal.on_job_done(done),
-            JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result.is_ok(), now),
+            JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result, now),
         }
     }
 

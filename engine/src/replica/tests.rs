@@ -78,10 +78,13 @@ fn boot(disk: &mut MemDisk, config: ReplicaConfig) -> Replica {
         while let Some(chunk) = reader.next(disk).expect("whole") {
             content.push(chunk).expect("content");
         }
-        Boot::restore(config, checkpoint, content).expect("restored")
+        let salt = identity.salt;
+        Boot::restore(config, checkpoint, content, disk, salt, &mut |_, _| {}).expect("restored")
     };
+    let named = boot.named().to_vec();
     let told = RecoverConfig {
         limits: LIMITS,
+        segments: &named,
         ..RecoverConfig::default()
     };
     let recovered = recover(disk, &told, &mut |event| boot.on_event(event), &mut |_| {});

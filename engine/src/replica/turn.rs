@@ -1,5 +1,7 @@
 //! One turn: proposals into the log, durable entries into the state, answers out.
 
+use std::mem;
+
 use basalt_pb::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
@@ -9,8 +11,8 @@ use prost::Message;
 use super::auto_compaction::{Ended, Seen};
 use super::confchange::read_change;
 use super::{
-    Alarm, Announced, CheckpointJob, ClusterView, Failure, Notice, Proposals, Replica, Status,
-    Stopping, Turn,
+    Alarm, Announced, CheckpointFailed, CheckpointJob, ClusterView, Failure, Notice, Proposals,
+    Replica, Status, Stopping, Turn,
 };
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
@@ -19,7 +21,7 @@ use crate::limits::{
     SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS,
 };
 use crate::member::Release;
-use crate::mvcc::SliceBound;
+use crate::mvcc::{CheckpointFiles, SliceBound};
 use crate::raft::log::Mark;
 use crate::types::{Index, Millis, RunKind};
 use crate::wal::Space;
@@ -375,7 +377,7 @@ impl Replica {
             return;
         }
         // Refused while compaction gives memory back; a later turn tries again.
-        if let Ok(cursor) = self.machine.store().checkpoint() {
+        if let Ok(cursor) = self.machine.store_mut().checkpoint() {
             let job = CheckpointJob::new(&self.machine.meta(), cursor, self.checkpoint.salt);
             self.checkpoint.ready = Some(Box::new(job));
             self.checkpoint.running = true;
@@ -384,13 +386,21 @@ impl Replica {
     }
 
     /// A checkpoint is durable, or was given up.
-    pub(super) fn on_checkpoint(&mut self, index: Index, is_durable: bool, now: Millis) {
+    pub(super) fn on_checkpoint(
+        &mut self,
+        index: Index,
+        result: Result<CheckpointFiles, CheckpointFailed>,
+        now: Millis,
+    ) {
         self.checkpoint.running = false;
-        if is_durable {
+        if let Ok(files) = result {
             self.checkpoint.last = index;
+            self.machine.store_mut().on_checkpoint(&files);
+            let mut unnamed = mem::replace(&mut self.checkpoint.named, files.named().to_vec());
+            unnamed.retain(|number| files.named().binary_search(number).is_err());
             // Segments are released whole: what is left holds entries from before the checkpoint too.
             let since = self.wal.live_bytes() - self.checkpoint.live;
-            self.wal.release(index);
+            self.wal.release(index, &unnamed);
             self.checkpoint.covered = self.wal.live_bytes() - since;
         } else {
             self.checkpoint.not_before = now.plus(Millis(CHECKPOINT_RETRY_MS));

@@ -4,6 +4,7 @@ use core::convert::Infallible;
 
 use super::page::{HEAD_BYTES, META_BYTES, fnv1a};
 use super::{Database, Import, ImportRefused, Source};
+use crate::disk::mem::MemDisk;
 use crate::limits::SPACE_RECORDS_A_TURN;
 use crate::mvcc::{ContentWriter, Restore, StoreConfig};
 use crate::types::LeaseId;
@@ -59,7 +60,10 @@ pub(super) fn import(data: &[u8]) -> Result<u64, ImportRefused<Infallible>> {
     writer.end(&mut content);
     let mut restore = Restore::new(StoreConfig::default());
     restore.push(&content).expect("what import let through");
-    let (mut store, _) = restore.finish().expect("written whole");
+    let mut disk = MemDisk::default();
+    let (mut store, _) = restore
+        .finish(&mut disk, 0, &mut |_, _| {})
+        .expect("written whole");
     assert!(store.revision() == revision);
     let mut write = store.write();
     write.put(b"key", b"", LeaseId(0));

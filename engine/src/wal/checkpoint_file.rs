@@ -2,9 +2,10 @@
 //! the chunks is the business of who pushes them.
 
 use super::corrupt::{Corrupt, Rot, length_of};
-use super::read_pages;
 use super::record::{Reader, Writer};
-use crate::disk::{Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Pages};
+use crate::disk::{
+    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Pages, read_pages, remove_if_there,
+};
 use crate::limits::CHECKPOINT_CHUNK_BYTES_MAX;
 use crate::types::Index;
 
@@ -105,7 +106,7 @@ impl CheckpointWriter {
     /// # Errors
     /// The disk's.
     pub fn begin(&self, disk: &mut dyn Disk) -> Result<(), DiskError> {
-        super::job::remove_if_there(disk, self.temp())?;
+        remove_if_there(disk, self.temp())?;
         disk.perform(DiskOp::Create {
             file: self.temp(),
             bytes: 0,
@@ -152,8 +153,8 @@ impl CheckpointWriter {
     /// # Errors
     /// The disk's; the next start removes the files then.
     pub fn abandon(index: Index, disk: &mut dyn Disk) -> Result<(), DiskError> {
-        let temp = super::job::remove_if_there(disk, temp(index));
-        super::job::remove_if_there(disk, File::Checkpoint(index.0))?;
+        let temp = remove_if_there(disk, temp(index));
+        remove_if_there(disk, File::Checkpoint(index.0))?;
         temp
     }
 

@@ -2,11 +2,11 @@
 //! and making it starts over.
 
 use super::corrupt::Corrupt;
-use super::job::{Job, Work, remove_if_there};
+use super::job::{Job, Work};
 use super::recover::write_superblock;
 use super::segment::WalLimits;
 use super::superblock::{Found, Identity, Place, Superblock, look_closely};
-use crate::disk::{Disk, DiskOp, File, PAGE_BYTES};
+use crate::disk::{Disk, DiskOp, File, PAGE_BYTES, remove_if_there};
 use crate::types::{Index, Term};
 
 /// Makes the files of a new member: ballast, first segment, superblocks. [`super::recover`] starts it.

@@ -30,6 +30,8 @@ pub struct Wal {
     last_term: Term,
     hard: HardState,
     checkpoint: Index,
+    /// Files that no checkpoint from this index on names; removed once the superblocks name such a one.
+    unnamed: Vec<(Index, File)>,
     ops: u64,
     seal: Seal,
     failed: Option<WalFailed>,
@@ -102,6 +104,7 @@ impl Wal {
             last_term: tail.last_term,
             hard: tail.hard,
             checkpoint: tail.superblock.checkpoint,
+            unnamed: Vec::new(),
             ops: 0,
             seal: Seal::No,
             failed: None,
@@ -223,11 +226,14 @@ impl Wal {
     }
 
     /// `Checkpoint(upto)` is durable under its name: the log may forget what it covers. The superblocks say so first, then
-    /// segments are used again and the older checkpoint is removed.
-    pub fn release(&mut self, upto: Index) {
+    /// segments are used again and the older checkpoint is removed, and of the files of the revision log those `unnamed`:
+    /// an older checkpoint named them and this one does not.
+    pub fn release(&mut self, upto: Index, unnamed: &[u64]) {
         assert!(upto >= self.checkpoint);
         assert!(upto <= self.durable);
         self.checkpoint = upto;
+        let unnamed = unnamed.iter().map(|number| (upto, File::Segment(*number)));
+        self.unnamed.extend(unnamed);
         self.segments.release(upto);
         self.supers.dirty = true;
     }
@@ -334,6 +340,9 @@ impl Wal {
                 let older = self.supers.durable.checkpoint;
                 if older != Index(0) && older != block.checkpoint {
                     self.segments.remove(File::Checkpoint(older.0));
+                }
+                for (_, file) in self.unnamed.extract_if(.., |it| it.0 <= block.checkpoint) {
+                    self.segments.remove(file);
                 }
                 self.supers.writing = Writing::Nothing;
                 self.supers.durable = block;

@@ -1,7 +1,7 @@
 //! Work on files that no acknowledgement waits for: a background worker performs it through the same `DiskOp` data.
 
 use super::record::Stamps;
-use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind, DiskOp, File, PAGE_BYTES, Pages};
+use crate::disk::{Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Pages, remove_if_there};
 
 /// One piece of background work. `step` does one operation, `run` all of them.
 #[derive(Debug)]
@@ -171,7 +171,8 @@ impl Job {
         }
         remove_if_there(disk, file)?;
         self.step = Step::SyncDir;
-        Ok(false)
+        // These go by the hundred. A name that comes back after a crash is removed by the start.
+        Ok(matches!(file, File::Segment(_)))
     }
 
     /// Writes the filling at `offset` and returns where it ends.
@@ -200,13 +201,6 @@ impl Job {
             self.pages = pages;
         }
         Ok(offset + take)
-    }
-}
-
-pub(super) fn remove_if_there(disk: &mut dyn Disk, file: File) -> Result<(), DiskError> {
-    match disk.perform(DiskOp::Remove { file }) {
-        Err(error) if error.kind != DiskErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

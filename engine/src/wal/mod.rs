@@ -32,27 +32,3 @@ pub use segment::{Space, WalLimits};
 pub use superblock::{
     ARCHIVE_FEATURES, DIRECTORY_FORMAT, Found, Identity, Place, Superblock, look,
 };
-
-use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind, DiskOp, File, Pages};
-
-/// Reads into `into`, trying again a few times if the device fails: a read, unlike a write, may be repeated.
-fn read_pages(
-    disk: &mut dyn Disk,
-    file: File,
-    offset: u64,
-    mut into: Pages,
-) -> Result<(Pages, usize), DiskError> {
-    let count = into.count();
-    let mut tries = crate::limits::WAL_READ_TRIES;
-    loop {
-        match disk.perform(DiskOp::Read { file, offset, into }) {
-            Ok(DiskAnswer::Read { pages, bytes }) => return Ok((pages, bytes)),
-            Ok(other) => unreachable!("a read answered {other:?}"),
-            Err(error) if error.kind != DiskErrorKind::Failed || tries == 1 => return Err(error),
-            Err(_) => {
-                tries -= 1;
-                into = Pages::zeroed(count);
-            }
-        }
-    }
-}

@@ -2,25 +2,26 @@
 
 use super::corrupt::{Corrupt, length_of};
 use super::group::{Tail, Wal};
-use super::job::remove_if_there;
 use super::record::{Stamp, Stamps};
 use super::segment::{Layout, WalLimits};
 use super::superblock::{Found, Identity, Look, Superblock, look_closely};
 use super::verdict::{Verdict, Wipe, judge};
 use super::walk::{End, SegmentReader, Walk, by_generation};
-use crate::disk::{Disk, DiskOp, File, Name, PAGE_BYTES, Pages, SECTOR_BYTES};
+use crate::disk::{Disk, DiskOp, File, Name, PAGE_BYTES, Pages, SECTOR_BYTES, remove_if_there};
 use crate::limits::WAL_READ_BYTES;
 use crate::types::{ClusterId, HardState, Index, MemberId, Run, Term};
 
 /// What recovery is told.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RecoverConfig {
+pub struct RecoverConfig<'a> {
     /// Whose directory it must be.
     pub expect: Option<(ClusterId, MemberId)>,
     /// Start with what lies before the damage instead of refusing. Everything after it is wiped.
     pub accept_data_loss: bool,
     /// The sizes from now on.
     pub limits: WalLimits,
+    /// The files of the revision log that the checkpoint names, ascending; others are removed.
+    pub segments: &'a [u64],
 }
 
 /// What replay hands out, in log order.
@@ -70,7 +71,7 @@ pub struct Recovered {
 /// which had been answered may have been flushed.
 pub fn recover(
     disk: &mut dyn Disk,
-    config: &RecoverConfig,
+    config: &RecoverConfig<'_>,
     on_event: &mut dyn FnMut(Replayed<'_>),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, Corrupt> {
@@ -122,7 +123,7 @@ pub fn recover(
     for wipe in wipes {
         fill_anew(disk, &block, wipe)?;
     }
-    let layout = tidy(disk, &names, &block, &end, &config.limits)?;
+    let layout = tidy(disk, &names, &block, &end, config)?;
     let hard = newest_hard(&block, &end);
     let superblock = Superblock {
         counter: block.counter + 1,
@@ -222,8 +223,9 @@ fn tidy(
     names: &[Name],
     block: &Superblock,
     end: &End,
-    limits: &WalLimits,
+    config: &RecoverConfig<'_>,
 ) -> Result<Layout, Corrupt> {
+    let limits = &config.limits;
     let next = Some(block.next)
         .filter(|next| next.bytes >= limits.smallest())
         .filter(|next| length_of(names, File::Wal(next.slot)) == Some(next.bytes))
@@ -245,6 +247,7 @@ fn tidy(
                 true
             }
             File::Checkpoint(index) => index == block.checkpoint.0,
+            File::Segment(number) => config.segments.binary_search(&number).is_ok(),
             File::Temp(_) => false,
             File::Wal(slot) => {
                 layout.slot_next = layout.slot_next.max(slot + 1);

@@ -1,11 +1,10 @@
 //! Who this member is, what it voted, and from where its log must be whole. Two copies, written one after the other.
 
 use super::corrupt::Corrupt;
-use super::read_pages;
 use super::record::{Reader, Writer};
 use crate::disk::{
     Disk, DiskAnswer, DiskError, DiskErrorKind, DiskOp, File, Name, PAGE_BYTES, Page, Pages,
-    SECTOR_BYTES,
+    SECTOR_BYTES, read_pages,
 };
 use crate::types::{ClusterId, Index, MemberId, Term};
 

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::corrupt::{Corrupt, Rot, length_of};
-use super::read_pages;
 use super::record::{FrameKind, Header, each_run, entries_prefix, unpack};
 use super::recover::{Progress, Replayed};
 use super::segment::Used;
 use super::superblock::{Place, Superblock};
-use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages};
+use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, read_pages};
 use crate::limits::WAL_READ_BYTES;
 use crate::types::{HardState, Index, Run, Term};
 

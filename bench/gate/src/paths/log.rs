@@ -180,7 +180,7 @@ impl Log {
             spent += cpu_time() - began;
         }
         self.next = Index(last.0 + 1);
-        self.wal.release(last);
+        self.wal.release(last, &[]);
         self.work();
         spent
     }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use super::file::SegmentFile;
+use super::frame::Frame;
 use super::packed::{Packed, WordSet};
 use super::record::Stored;
 use super::segment::Segment;
@@ -34,6 +36,8 @@ pub(crate) struct Place {
     pub(crate) gone_bytes: u64,
     /// Bytes of the body; kept by the writer, stale while the segment is the open one.
     pub(crate) bytes: u64,
+    /// The file that holds just this body, once there is one.
+    pub(crate) file: Option<Arc<SegmentFile>>,
 }
 
 /// Where a segment's records are.
@@ -43,10 +47,19 @@ pub(crate) enum Body {
     Whole(Arc<Segment>),
     /// Rewritten by compaction.
     Packed(Arc<Packed>),
+    /// As it was read from its file.
+    Filed(Arc<Filed>),
     /// Not in memory: reads answer `NeedRead` until it is warmed.
     Cold(Box<Body>),
     /// Compaction left nothing.
     Empty,
+}
+
+/// A segment whose records lie in a file.
+pub(crate) struct Filed {
+    pub(crate) file: Arc<SegmentFile>,
+    /// One for each of the file's.
+    pub(crate) frames: Box<[Arc<Frame>]>,
 }
 
 impl Directory {
@@ -63,6 +76,7 @@ impl Directory {
         let bytes = match &place.body {
             Body::Whole(segment) => segment.record(at.word),
             Body::Packed(packed) => packed.record(at.word),
+            Body::Filed(filed) => filed.record(at.word),
             Body::Cold(_) => return Err(NeedRead(at.id())),
             Body::Empty => None,
         };
@@ -177,13 +191,8 @@ impl Place {
     fn next_from(&self, at: Position) -> Result<Option<(u32, Stored<'_>)>, NeedRead> {
         let mut word = at.word;
         loop {
-            let next = match &self.body {
-                Body::Whole(segment) => segment.record(word).map(|bytes| (word, bytes)),
-                Body::Packed(packed) => packed.next_from(word),
-                Body::Cold(_) => return Err(NeedRead(at.id())),
-                Body::Empty => None,
-            };
-            let Some((found, bytes)) = next else {
+            let next = self.body.next_from(word);
+            let Some((found, bytes)) = next.map_err(|_| NeedRead(at.id()))? else {
                 return Ok(None);
             };
             let stored = Stored::new(bytes);
@@ -196,6 +205,46 @@ impl Place {
             };
             word = found.after(stored).word;
         }
+    }
+}
+
+impl Body {
+    /// The first record that was written at `word` or behind, dropped ones included, and where; for
+    /// words at which a record begins or ends.
+    pub(crate) fn next_from(&self, word: u32) -> Result<Option<(u32, &[u8])>, IsCold> {
+        match self {
+            Self::Whole(segment) => Ok(segment.record(word).map(|bytes| (word, bytes))),
+            Self::Packed(packed) => Ok(packed.next_from(word)),
+            Self::Filed(filed) => Ok(filed.next_from(word)),
+            Self::Cold(_) => Err(IsCold),
+            Self::Empty => Ok(None),
+        }
+    }
+
+    /// Whether it holds the very same memory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => Arc::ptr_eq(a, b),
+            (Self::Packed(a), Self::Packed(b)) => Arc::ptr_eq(a, b),
+            (Self::Filed(a), Self::Filed(b)) => Arc::ptr_eq(&a.file, &b.file),
+            _ => false,
+        }
+    }
+}
+
+/// A part of the body is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IsCold;
+
+impl Filed {
+    fn record(&self, word: u32) -> Option<&[u8]> {
+        self.frames[self.file.frame_of(word)].record(word)
+    }
+
+    fn next_from(&self, word: u32) -> Option<(u32, &[u8])> {
+        let first = self.file.frame_of(word);
+        let mut frames = self.frames[first..].iter();
+        frames.find_map(|frame| frame.next_from(word))
     }
 }
 

@@ -5,6 +5,8 @@
 //! record on its own (compact.rs says which). Start at `RevLog`.
 
 pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod frame;
 pub(crate) mod packed;
 pub(crate) mod record;
 #[allow(
@@ -16,9 +18,12 @@ pub(crate) mod segment;
 use std::sync::Arc;
 
 use directory::{Body, Directory, Place};
+use file::SegmentFile;
 use packed::Packer;
 use record::{Chain, HEAD_BYTES, Head, Older, Stored, words_of};
 use segment::Appender;
+
+pub use file::BadSegment;
 
 /// Names one segment of the revision log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +54,14 @@ pub(crate) struct RevLog {
     gone_bytes: u64,
     /// How many segments are cold.
     cold: usize,
+    /// The number of the next file; greater than any that a checkpoint ever named.
+    file_next: u64,
+}
+
+/// A sealed segment as it comes back from its file.
+pub(crate) struct Kept {
+    pub(crate) id: SegmentId,
+    pub(crate) place: Place,
 }
 
 impl Position {
@@ -79,6 +92,83 @@ impl RevLog {
             sealed_bytes: 0,
             gone_bytes: 0,
             cold: 0,
+            file_next: 1,
+        }
+    }
+
+    /// The log whose sealed segments are `kept`, by ascending number, and that has made `made`
+    /// segments in all. The next record's main revision is at least `next_main`.
+    pub(crate) fn reopen(
+        segment_bytes: usize,
+        kept: Vec<Kept>,
+        made: u32,
+        file_next: u64,
+        next_main: i64,
+    ) -> Self {
+        let mut directory = Directory::default();
+        let (mut sealed_bytes, mut gone_bytes) = (0, 0);
+        let mut kept = kept.into_iter().peekable();
+        for id in 0..made {
+            let place = match kept.next_if(|kept| kept.id.0 == id) {
+                Some(kept) => kept.place,
+                // Whoever seeks a revision must not be led behind a record of it.
+                None => Place {
+                    body: Body::Empty,
+                    first_main: kept.peek().map_or(next_main, |next| next.place.first_main),
+                    gone: None,
+                    gone_bytes: 0,
+                    bytes: 0,
+                    file: None,
+                },
+            };
+            sealed_bytes += place.bytes;
+            gone_bytes += place.gone_bytes;
+            let id = directory.push(place);
+            directory.trim(id);
+        }
+        assert!(kept.next().is_none());
+        let open = Appender::new(segment_bytes, 0);
+        let open_id = directory.push(whole(&open, next_main));
+        Self {
+            directory: Arc::new(directory),
+            open,
+            open_id,
+            segment_bytes,
+            sealed_bytes,
+            gone_bytes,
+            cold: 0,
+            file_next,
+        }
+    }
+
+    /// Seals the open segment if it holds anything, so that all records lie in sealed ones. The next
+    /// record's main revision is at least `next_main`.
+    pub(crate) fn seal_open(&mut self, next_main: i64) {
+        if self.open.used() > 0 {
+            self.roll(next_main, 0);
+        }
+    }
+
+    /// How many segments were ever made, the open one left out.
+    pub(crate) fn sealed(&self) -> u32 {
+        self.open_id.0
+    }
+
+    /// Draws numbers for so many files.
+    pub(crate) fn draw_files(&mut self, count: u64) -> u64 {
+        let first = self.file_next;
+        self.file_next += count;
+        first
+    }
+
+    /// Hears that `file` holds `body`, which may have been replaced meanwhile.
+    pub(crate) fn on_filed(&mut self, body: &Body, file: &Arc<SegmentFile>) {
+        let id = SegmentId(file.segment);
+        let is_there = |place: &Place| place.body.is_same(body);
+        if self.directory.place(id).is_some_and(is_there)
+            && let Some(place) = Arc::make_mut(&mut self.directory).place_mut(id)
+        {
+            place.file = Some(Arc::clone(file));
         }
     }
 
@@ -190,6 +280,7 @@ impl RevLog {
         place.gone = None;
         place.gone_bytes = 0;
         place.body = packer.finish().map_or(Body::Empty, Body::Packed);
+        place.file = None;
         self.sealed_bytes += place.bytes;
         directory.trim(id);
     }
@@ -241,6 +332,7 @@ fn whole(open: &Appender, first_main: i64) -> Place {
         gone: None,
         gone_bytes: 0,
         bytes: 0,
+        file: None,
     }
 }
 

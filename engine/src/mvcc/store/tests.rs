@@ -1,7 +1,8 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::mvcc::{Restore, Want};
+use crate::disk::mem::MemDisk;
+use crate::mvcc::{Restore, Want, rebuild};
 
 const NONE: LeaseId = LeaseId(0);
 
@@ -176,15 +177,12 @@ fn a_checkpoint_rebuilds_the_same_store() {
     store.write().delete(b"key05");
     store.compact(30).unwrap();
     store.publish();
-    let mut cursor = store.checkpoint().unwrap();
-    let mut bytes = Vec::new();
-    while cursor.next_chunk(&mut bytes, 100).unwrap() {}
+    let mut disk = MemDisk::default();
+    let cursor = store.checkpoint().unwrap();
+    let bytes = rebuild::write(cursor, &mut disk).content;
     for step in [1, 7, bytes.len()] {
-        let mut restore = Restore::new(StoreConfig { segment_bytes: 700 });
-        for piece in bytes.chunks(step) {
-            restore.push(piece).unwrap();
-        }
-        let (mut rebuilt, _) = restore.finish().unwrap();
+        let config = StoreConfig { segment_bytes: 700 };
+        let (mut rebuilt, _) = rebuild::read(&bytes, step, &mut disk, config);
         assert_eq!(
             (rebuilt.revision(), rebuilt.compacted(), rebuilt.finished()),
             (102, 30, -1)
@@ -200,7 +198,8 @@ fn a_checkpoint_rebuilds_the_same_store() {
     }
     let mut cut = Restore::new(StoreConfig::default());
     cut.push(&bytes[..bytes.len() - 1]).unwrap();
-    assert_eq!(cut.finish().err(), Some(crate::mvcc::BadCheckpoint::Short));
+    let refused = cut.finish(&mut disk, rebuild::SALT, &mut |_, _| {}).err();
+    assert_eq!(refused, Some(crate::mvcc::BadCheckpoint::Short));
 }
 
 /// A cold segment parks the read that needs it and nothing else; no record is handed out twice.

@@ -178,7 +178,7 @@ fn released_segments_are_used_again_and_the_log_stops_growing() {
         append(&mut wal, 9000);
         disk.drive(&mut wal);
         if round % 5 == 4 {
-            wal.release(wal.durable());
+            wal.release(wal.durable(), &[]);
             disk.drive(&mut wal);
         }
         let bytes: usize = disk.files.values().map(Vec::len).sum();
@@ -217,7 +217,7 @@ fn no_next_segment_is_named_while_the_first_frame_of_this_one_flies() {
         append(&mut wal, 9000);
         disk.drive(&mut wal);
     }
-    wal.release(wal.durable());
+    wal.release(wal.durable(), &[]);
     disk.drive(&mut wal);
     let generation = wal.segments.current.place.generation;
     let (id, op) = loop {

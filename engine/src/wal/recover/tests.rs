@@ -44,7 +44,7 @@ fn released(entries: u64) -> (MemDisk, Wal) {
         append(&mut disk, &mut wal, 10);
     }
     disk.files.insert(File::Checkpoint(entries), Vec::new());
-    wal.release(Index(entries));
+    wal.release(Index(entries), &[]);
     disk.drive(&mut wal);
     (disk, wal)
 }

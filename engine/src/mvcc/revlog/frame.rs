@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use super::Position;
+use super::packed::{Packed, Packer};
+use super::record::{Stored, record_len, words_of};
+
+/// Some neighbouring records of one segment as one read brings them from a file.
+///
+/// On disk: how many places follow (`u32`, 0 if the records lie as they were written), bytes of the
+/// records (`u32`), the places (`u32` each, in words, padded to 8 bytes), the records.
+pub(crate) struct Frame {
+    /// Where its first record was written in the segment.
+    first: u32,
+    records: Records,
+}
+
+enum Records {
+    /// As they were written, without a gap.
+    Whole(Box<[u8]>),
+    /// With gaps where compaction dropped records.
+    Packed(Arc<Packed>),
+}
+
+/// What the segment's table says of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameAt {
+    /// Where its first record was written in the segment, in words.
+    pub(crate) first: u32,
+    /// Where it lies in the file, and how long it is.
+    pub(crate) page: u32,
+    pub(crate) pages: u32,
+    /// CRC-32C of its pages.
+    pub(crate) digest: u32,
+    /// Main revisions of its first and its last record.
+    pub(crate) oldest: i64,
+    pub(crate) newest: i64,
+}
+
+/// Collects neighbouring records until a frame is full.
+pub(crate) struct FrameBuilder {
+    places: Vec<u32>,
+    bytes: Vec<u8>,
+    is_packed: bool,
+    oldest: i64,
+    newest: i64,
+}
+
+impl Frame {
+    /// Reads and checks what `FrameBuilder` wrote for `segment`. `None` if it is anything else: then
+    /// nothing that a frame answers could be trusted to end.
+    pub(crate) fn decode(bytes: &[u8], segment: u32, at: &FrameAt) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk::<4>()?;
+        let (len, rest) = rest.split_first_chunk::<4>()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        let len = u32::from_le_bytes(*len) as usize;
+        let places_bytes = count.checked_mul(4)?.checked_next_multiple_of(8)?;
+        let (places, rest) = rest.split_at_checked(places_bytes)?;
+        let (places, _) = places.as_chunks::<4>();
+        let places = &places[..count];
+        let mut rest = rest.get(..len)?;
+        let bytes = rest;
+        let mut packer = Packer::new(if count > 0 { len } else { 0 });
+        let mut word = at.first;
+        let mut last = (at.oldest, None);
+        for index in 0.. {
+            if rest.is_empty() {
+                let is_all = index > 0 && (count == 0 || index == count);
+                if !is_all || last.0 != at.newest {
+                    return None;
+                }
+                break;
+            }
+            if count > 0 {
+                let place = u32::from_le_bytes(*places.get(index)?);
+                if place < word || (index == 0 && place != at.first) {
+                    return None;
+                }
+                word = place;
+            }
+            let words = words_of(record_len(*rest.first_chunk()?));
+            let (record, after) = rest.split_at_checked(words.checked_mul(8)?)?;
+            let stored = Stored::new(record);
+            let now = (stored.main(), Some(stored.sub()));
+            if now <= last || (index == 0 && now.0 != at.oldest) {
+                return None;
+            }
+            let here = Position { segment, word };
+            if !is_sound(stored, here) {
+                return None;
+            }
+            if count > 0 {
+                packer.push(word, record);
+            }
+            word = word.checked_add(u32::try_from(words).ok()?)?;
+            last = now;
+            rest = after;
+        }
+        let records = match packer.finish() {
+            Some(packed) => Records::Packed(packed),
+            None => Records::Whole(bytes.into()),
+        };
+        Some(Self {
+            first: at.first,
+            records,
+        })
+    }
+
+    /// The record that was written at `word`. A word at which none begins gives bytes without
+    /// meaning, or nothing.
+    pub(crate) fn record(&self, word: u32) -> Option<&[u8]> {
+        match &self.records {
+            Records::Whole(bytes) => {
+                let at = word.checked_sub(self.first)? as usize * 8;
+                let rest = bytes.get(at..)?;
+                rest.get(..words_of(record_len(*rest.first_chunk()?)) * 8)
+            }
+            Records::Packed(packed) => packed.record(word),
+        }
+    }
+
+    /// The first record that was written at `word` or behind, and where; for words at which a record
+    /// begins or ends.
+    pub(crate) fn next_from(&self, word: u32) -> Option<(u32, &[u8])> {
+        match &self.records {
+            Records::Whole(_) => {
+                let word = word.max(self.first);
+                Some((word, self.record(word)?))
+            }
+            Records::Packed(packed) => packed.next_from(word),
+        }
+    }
+}
+
+/// Whether a record's numbers can be: what it leads to lies before it, so every search ends.
+fn is_sound(stored: Stored<'_>, here: Position) -> bool {
+    let (prev, jump) = (stored.prev(), stored.jump());
+    let main = stored.main();
+    let is_numbered = main >= 1
+        && stored.version() >= 0
+        && (0..=main).contains(&stored.create())
+        && (stored.version() == 0) == (stored.create() == 0);
+    let is_chained = prev.main == 0
+        || (prev.main >= 1
+            && prev.main <= main
+            && prev.at < here
+            && jump.main >= 0
+            && jump.main <= prev.main
+            && jump.at <= prev.at);
+    is_numbered && is_chained
+}
+
+impl FrameBuilder {
+    /// `is_packed`: its records may leave gaps.
+    pub(crate) fn new(is_packed: bool) -> Self {
+        Self {
+            places: Vec::new(),
+            bytes: Vec::new(),
+            is_packed,
+            oldest: 0,
+            newest: 0,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Adds the record that was written at `word`; false if the frame is full without it. An empty
+    /// frame takes any.
+    pub(crate) fn push(&mut self, word: u32, record: &[u8]) -> bool {
+        let len = 8 + (self.places.len() + 2) * 4 + self.bytes.len() + record.len();
+        if !self.is_empty() && len > FRAME_BYTES {
+            return false;
+        }
+        let main = Stored::new(record).main();
+        if self.is_empty() {
+            self.oldest = main;
+        }
+        self.newest = main;
+        self.places.push(word);
+        self.bytes.extend_from_slice(record);
+        true
+    }
+
+    /// The bytes without padding to pages, and what the table says of them but place, length and
+    /// digest.
+    pub(crate) fn finish(self) -> (Vec<u8>, FrameAt) {
+        let count = if self.is_packed { self.places.len() } else { 0 };
+        let small = |len: usize| u32::try_from(len).expect("a record has less than 4 GiB");
+        let mut out = Vec::with_capacity(16 + count * 4 + self.bytes.len());
+        out.extend_from_slice(&small(count).to_le_bytes());
+        out.extend_from_slice(&small(self.bytes.len()).to_le_bytes());
+        for place in &self.places[..count] {
+            out.extend_from_slice(&place.to_le_bytes());
+        }
+        out.resize(out.len().next_multiple_of(8), 0);
+        out.extend_from_slice(&self.bytes);
+        let at = FrameAt {
+            first: self.places[0],
+            page: 0,
+            pages: 0,
+            digest: 0,
+            oldest: self.oldest,
+            newest: self.newest,
+        };
+        (out, at)
+    }
+}
+
+/// Bytes of a frame on disk, unless it holds a single longer record: what a cold read costs.
+pub(crate) const FRAME_BYTES: usize = 64 << 10;
