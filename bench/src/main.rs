@@ -56,6 +56,7 @@ enum Plans {
 }
 
 fn main() -> Result<ExitCode> {
+    method::raise_open_files();
     Ok(match Arguments::parse().command {
         Command::Run(lone) => method::run(&lone)?.map_or(ExitCode::SUCCESS, ExitCode::from),
         Command::Compare(options) => match method::compare(&options)? {

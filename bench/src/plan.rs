@@ -187,6 +187,10 @@ pub(crate) struct Load {
     #[arg(long, value_enum, conflicts_with_all = ["capacity_p99_ms", "overload", "beside"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Ending>,
+    /// The connections are opened after the loading, and what each costs the server before its first operation is measured
+    #[arg(long, requires = "rate")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 /// How a server is ended.
@@ -232,6 +236,7 @@ impl Default for Load {
             beside_every: None,
             beside_conns: 1,
             restart: None,
+            idle: false,
         }
     }
 }

@@ -108,6 +108,9 @@ pub(crate) struct Figures {
     /// How the server came back, when it was ended.
     #[serde(default)]
     pub restart: Option<Restart>,
+    /// What idle connections cost, when that was asked for.
+    #[serde(default)]
+    pub idle: Option<Idle>,
 }
 
 /// Latencies of the whole measured time, in microseconds.
@@ -261,6 +264,17 @@ pub(crate) struct Restart {
     pub resident_bytes: u64,
     /// Operations that were unanswered when it was killed: they may have been done or not.
     pub unanswered: u64,
+}
+
+/// Connections that were opened and left alone before the load began.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    pub connections: u32,
+    /// Opened and greeted by the server, by the second.
+    pub connects_per_second: f64,
+    /// By which the server's resident memory grew for each, before its first operation and after it.
+    pub bytes_each: f64,
+    pub bytes_each_used: f64,
 }
 
 /// Above this share of its CPU the generator is taken to be the limit: the rate is then a lower bound.

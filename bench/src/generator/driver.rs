@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::alarm::Alarm;
 use super::beside::Schedule;
+use super::idle;
 use super::judge::Judge;
 use super::link::{Call, Link};
 use super::pace::Pace;
@@ -27,6 +28,8 @@ pub(crate) struct Driver {
     connections: Vec<Connection>,
     /// Connections of the workload's operations; those behind them are for what is done beside.
     foreground: usize,
+    /// Connections on which the server has said something.
+    greeted: usize,
     beside: Option<Schedule>,
     /// Calls beside begun, ever.
     beside_begun: u64,
@@ -46,6 +49,8 @@ struct Connection {
     socket: TcpStream,
     link: Link,
     is_unwritten: bool,
+    /// The server has said something on it.
+    is_greeted: bool,
 }
 
 /// What may be started now.
@@ -84,20 +89,24 @@ impl Driver {
         let poll = Poll::new()?;
         let authority = to.to_string();
         let beside = Schedule::new(load);
-        let foreground = usize::from(load.conns);
+        let foreground = match load.idle {
+            true => usize::from(load.conns.min(idle::FIRST)),
+            false => usize::from(load.conns),
+        };
         let all = beside
             .as_ref()
             .map_or(foreground, |beside| beside.connections.end);
         let connections = (0..all)
             .map(|place| Connection::new(to, &authority, &poll, Token(place)))
             .collect::<Result<Vec<_>>>()?;
-        let alarm = Alarm::new(&poll, Token(connections.len()))?;
+        let alarm = Alarm::new(&poll, ALARM)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
             unwritten: (0..connections.len()).collect(),
             connections,
             foreground,
+            greeted: 0,
             beside,
             beside_begun: 0,
             alarm,
@@ -182,6 +191,31 @@ impl Driver {
         }
     }
 
+    /// One more connection for the operations.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub(crate) fn open(&mut self, to: SocketAddr) -> Result<()> {
+        // Those for what is done beside come behind all others.
+        assert!(self.beside.is_none());
+        let token = Token(self.connections.len());
+        let connection = Connection::new(to, &to.to_string(), &self.poll, token)?;
+        self.unwritten.push(self.connections.len());
+        self.connections.push(connection);
+        self.foreground += 1;
+        Ok(())
+    }
+
+    /// Connections for the operations.
+    pub(crate) fn foreground(&self) -> usize {
+        self.foreground
+    }
+
+    /// Connections on which the server has said something.
+    pub(crate) fn greeted(&self) -> usize {
+        self.greeted
+    }
+
     /// Gives up all that is unanswered: it counts as failed. Says how much that was.
     pub(crate) fn abandon(&mut self) -> u64 {
         let unanswered = self.in_flight() as u64;
@@ -206,6 +240,7 @@ impl Driver {
             self.connections[place] = Connection::new(to, &authority, &self.poll, Token(place))?;
         }
         self.unwritten = (0..self.connections.len()).collect();
+        self.greeted = 0;
         Ok(())
     }
 
@@ -238,7 +273,7 @@ impl Driver {
         let mut is_heard = false;
         for event in &events {
             let Token(place) = event.token();
-            if place == self.connections.len() {
+            if event.token() == ALARM {
                 self.alarm.on_ring();
                 continue;
             }
@@ -396,6 +431,7 @@ impl Driver {
             };
             let clock = Instant::now();
             self.judge.now = (clock - self.origin).as_nanos() as u64;
+            self.greeted += usize::from(!std::mem::replace(&mut connection.is_greeted, true));
             connection
                 .link
                 .receive(&self.buffer[..count], clock, &mut self.judge)?;
@@ -434,6 +470,7 @@ impl Connection {
             socket,
             link: Link::new(authority, Instant::now()),
             is_unwritten: true,
+            is_greeted: false,
         })
     }
 
@@ -463,6 +500,9 @@ pub(crate) const OUTSTANDING_MAX: usize = 20_000;
 const LOAD_CALLS_MAX: usize = 16;
 
 const READ_BACK_STREAMS: usize = 32;
+/// No connection's.
+const ALARM: Token = Token(usize::MAX - 1);
+
 const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;
 

@@ -7,7 +7,7 @@ use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
 use crate::record::{
-    Beside, CLIENT_BUSY_MAX, Capacity, Figures, Overload, PerOperation, Restart, Verified,
+    Beside, CLIENT_BUSY_MAX, Capacity, Figures, Idle, Overload, PerOperation, Restart, Verified,
 };
 
 /// Everything that figures are made of.
@@ -22,6 +22,7 @@ pub(crate) struct Found {
     pub capacity: Option<Capacity>,
     pub overload: Option<Overload>,
     pub restart: Option<Restart>,
+    pub idle: Option<Idle>,
     pub beside: Vec<Beside>,
     /// Bytes of the server's memory, now and at most.
     pub memory: Option<(u64, u64)>,
@@ -79,6 +80,7 @@ impl Found {
             overload: self.overload,
             beside: self.beside,
             restart: self.restart,
+            idle: self.idle,
         };
         let intervals = Intervals {
             began,
@@ -189,6 +191,13 @@ impl Figures {
                     .recovery_seconds
                     .map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
                 overload.failures
+            );
+        }
+        if let Some(idle) = &self.idle {
+            let _ = writeln!(
+                out,
+                "idle        {} connections, {:.0}/s opened, {:.0} bytes each, {:.0} after use",
+                idle.connections, idle.connects_per_second, idle.bytes_each, idle.bytes_each_used
             );
         }
         if let Some(restart) = &self.restart {

@@ -9,6 +9,7 @@ mod beside;
 mod capacity;
 mod driver;
 mod figures;
+mod idle;
 mod intervals;
 mod judge;
 mod keys;
@@ -112,6 +113,10 @@ pub(crate) fn measure(
         progress,
     )?;
     session.begin(data)?;
+    let opened = match load.idle {
+        true => Some(idle::open(&mut session, server.endpoint, server.meter)?),
+        false => None,
+    };
     let (mut capacity, mut overload, mut restart) = (None, None, None);
     let mut memory = None;
     let (outcome, recorder) = if let Some(p99_ms_max) = load.capacity_p99_ms {
@@ -152,6 +157,7 @@ pub(crate) fn measure(
         server.meter.memory()
     };
     let beside = session.take_beside();
+    let idle = opened.map(|opened| opened.figures(server.meter));
     let (figures, intervals) = Found {
         outcome,
         recorder,
@@ -161,6 +167,7 @@ pub(crate) fn measure(
         capacity,
         overload,
         restart,
+        idle,
         beside,
         memory,
     }

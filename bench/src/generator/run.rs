@@ -230,6 +230,44 @@ impl<'a> Session<'a> {
             .map(|(_, recorder)| recorder)
     }
 
+    /// Opens the connections that the load has beyond those that are there. Says how many, and the seconds until all were greeted.
+    ///
+    /// # Errors
+    /// When the server does not take or greet them; [`super::Interrupted`].
+    pub(crate) fn open_rest(&mut self, to: SocketAddr) -> Result<(u32, f64)> {
+        let began = self.driver.now();
+        let count = usize::from(self.load.conns) - self.driver.foreground();
+        for opened in 0..count {
+            self.driver.open(to)?;
+            // What was opened is greeted meanwhile, or the server's queue of connections runs over.
+            if opened % OPENED_AT_ONCE == 0 {
+                self.rest(Duration::ZERO)?;
+            }
+        }
+        while self.driver.greeted() < self.driver.foreground() {
+            let waited = Duration::from_nanos(self.driver.now() - began);
+            ensure!(
+                waited < GREETING_PATIENCE,
+                "the server greeted {} of {count} connections in {} s",
+                self.driver.greeted(),
+                waited.as_secs()
+            );
+            self.rest(Duration::from_millis(1))?;
+        }
+        let seconds = (self.driver.now() - began) as f64 / 1e9;
+        Ok((u32::try_from(count)?, seconds))
+    }
+
+    /// Starts nothing for a while, but goes on listening.
+    ///
+    /// # Errors
+    /// As of [`Session::stretch`].
+    pub(crate) fn rest(&mut self, time: Duration) -> Result<()> {
+        let until = self.driver.now() + time.as_nanos() as u64;
+        let part = self.part("idle", 0.0);
+        self.go(Phase::Drain, Some(until), part)
+    }
+
     /// Gives up what is unanswered, as the server is gone, and completes the outcome of the last stretch. The number is of what was given up.
     pub(crate) fn abandon(&mut self, outcome: &mut Outcome) -> (Recorder, u64) {
         let unanswered = self.driver.abandon();
@@ -353,6 +391,10 @@ impl<'a> Session<'a> {
 
 /// Keys that are loaded or checked in a second, for the progress: about what stock etcd does.
 const KEYS_PER_SECOND: f64 = 100_000.0;
+
+/// Far below the kernel's bound of what waits for a server's accept.
+const OPENED_AT_ONCE: usize = 100;
+const GREETING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Keys read at the end, linearizable.
 const READ_BACK_KEYS: u32 = 1_000;

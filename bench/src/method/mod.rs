@@ -19,6 +19,7 @@ mod verdict;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cost::Meter;
 use crate::record::Figures;
@@ -33,6 +34,14 @@ pub(crate) use progress::minutes;
 fn complete(figures: &mut Figures, meter: &Meter) {
     figures.others_busy = meter.busiest_other().map_or(0.0, |busiest| busiest.share);
     figures.server_proportional_bytes = meter.proportional_memory().unwrap_or_default();
+}
+
+/// Lets this program, and the servers that inherit it, open as many files as the system allows: ten thousand connections have two ends.
+pub(crate) fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What is refused here shows when connections are opened.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Writes back what earlier slices left, so that no slice pays for another's data.

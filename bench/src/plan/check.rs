@@ -153,6 +153,10 @@ impl Load {
             "beside excludes capacity_p99_ms and overload",
         );
         demand(
+            !self.idle || self.rate.is_some() && self.beside.is_none() && self.restart.is_none(),
+            "idle needs a rate, and excludes beside and restart",
+        );
+        demand(
             self.restart.is_none()
                 || self.capacity_p99_ms.is_none() && !self.overload && self.beside.is_none(),
             "restart excludes capacity_p99_ms, overload and beside",

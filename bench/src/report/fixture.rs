@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::plan::{Cell, Kind, Method, Plan};
 use crate::record::{
-    Beside, Capacity, Cost, Figures, Latency, Overload, Part, PerOperation, Restart, Second, Slice,
-    Verified,
+    Beside, Capacity, Cost, Figures, Idle, Latency, Overload, Part, PerOperation, Restart, Second,
+    Slice, Verified,
 };
 
 /// What a cell's slices are scattered around, for the server that takes longest.
@@ -220,6 +220,12 @@ fn figures(
                 bytes: 1 << 30,
                 failure: None,
             }]
+        }),
+        idle: cell.load.idle.then(|| Idle {
+            connections: u32::from(cell.load.conns),
+            connects_per_second: 3000.0 * times,
+            bytes_each: 35e3 / times,
+            bytes_each_used: 40e3 / times,
         }),
         restart: cell.load.restart.map(|_| Restart {
             seconds: f64::from(cell.shape.keys) * 5e-6 / times,

@@ -370,6 +370,27 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         of: |f| Some(f.restart?.resident_bytes as f64),
     },
     Quantity {
+        id: "connects",
+        label: "connections opened per second",
+        unit: Unit::PerSecond,
+        better: Some(Better::Higher),
+        of: |f| Some(f.idle?.connects_per_second),
+    },
+    Quantity {
+        id: "idle-bytes",
+        label: "memory of an idle connection",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.idle?.bytes_each),
+    },
+    Quantity {
+        id: "used-bytes",
+        label: "memory of a connection after its first put",
+        unit: Unit::Bytes,
+        better: Some(Better::Lower),
+        of: |f| Some(f.idle?.bytes_each_used),
+    },
+    Quantity {
         id: "client",
         label: "generator CPU per operation",
         unit: Unit::Microseconds,

@@ -202,6 +202,7 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
     is_there
         && match quantity.id {
             "cpu" | "cpu-inner" | "p99" => true,
+            "connects" | "idle-bytes" | "used-bytes" => true,
             "restart" | "restart-cpu" | "restart-resident" => true,
             "walk" | "beside" | "beside-rate" => true,
             "stall" => any(|m| m.cell.load.beside.is_some()),
@@ -325,5 +326,6 @@ const TITLES: &[(&str, &str)] = &[
     ("W27", "puts and gets beside a defragmentation"),
     ("W28", "puts beside a snapshot"),
     ("W29", "restarts"),
+    ("W31", "idle connections"),
     ("W35", "overload"),
 ];

@@ -225,6 +225,7 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
         "| W29 | time from a start to the first linearizable get, ten million keys, basalt alone (issue 5) | W29-grow-kill-10m | pinned | at most 2.00 s | at most 0.800 s |",
         "; then SIGKILL under this load and a restart;",
         "| restart to the first linearizable get |",
+        "| W31 | memory of an idle connection | W31-idle-10k |",
         "| time of a walk over all keys |",
         "| time of what was done beside |",
     ] {

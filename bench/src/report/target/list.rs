@@ -314,6 +314,16 @@ pub(super) static TARGETS: &[Target] = &[
         aim: Aim::AtMost,
     },
     Target {
+        workload: "W31",
+        title: "memory of an idle connection",
+        figure: "idle-bytes",
+        applies: any,
+        must: 10.0,
+        moon: Some(30.0),
+        headline: None,
+        aim: Aim::TimesBetter,
+    },
+    Target {
         workload: "W35",
         title: "goodput at twice the capacity, share of capacity",
         figure: "goodput-share",
