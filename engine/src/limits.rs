@@ -54,6 +54,10 @@ pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Bytes of log after which a checkpoint is due however large the state is: some seconds of replay.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 
+/// Bytes of records without a file after which a checkpoint is due however short the log is: compaction makes such bytes
+/// without writing to the log.
+pub const CHECKPOINT_UNFILED_BYTES: u64 = 256 << 20;
+
 /// How long a failed checkpoint is not tried again.
 pub const CHECKPOINT_RETRY_MS: u64 = 10_000;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
-use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES};
+use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_UNFILED_BYTES};
 use basalt_engine::member::{Member, RequestIds, cluster_id, member_id};
 use basalt_engine::mvcc::StoreConfig;
 use basalt_engine::replica::{
@@ -101,6 +101,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         auto_compaction: config.auto_compaction,
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,
+        checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES,
         store: StoreConfig::default(),
     };
     let initial = replica_config.initial.clone();

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::hold::{Hold, HoldRefused};
 use super::revlog::directory::{Body, Directory, Place};
 use super::revlog::file::{FileRef, SegmentFile};
+use super::revlog::frame::WORD_MAX;
 use super::revlog::packed::WordSet;
 use super::revlog::{BadSegment, SegmentId};
 use super::store::{Marks, Store};
@@ -301,7 +302,7 @@ pub(super) struct SegmentEntry {
 }
 
 impl SegmentEntry {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.push(KIND_SEGMENT);
         for word in [self.file.segment, self.file.digest] {
             out.extend_from_slice(&word.to_le_bytes());
@@ -351,9 +352,10 @@ impl SegmentEntry {
         let is_any = !list.is_empty();
         while !list.is_empty() {
             let gap = read_varint(&mut list).ok_or(BadCheckpoint::Numbers)?;
-            let word = next.checked_add(gap).ok_or(BadCheckpoint::Numbers)?;
+            let word = next.checked_add(gap).filter(|word| *word <= WORD_MAX);
+            let word = word.ok_or(BadCheckpoint::Numbers)?;
             gone.insert(word);
-            next = word.checked_add(1).ok_or(BadCheckpoint::Numbers)?;
+            next = word + 1;
         }
         let entry = Self {
             file,
@@ -387,7 +389,7 @@ fn read_varint(bytes: &mut &[u8]) -> Option<u32> {
     None
 }
 
-fn write_head(out: &mut Vec<u8>, format: u32, marks: Marks) {
+pub(super) fn write_head(out: &mut Vec<u8>, format: u32, marks: Marks) {
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&format.to_le_bytes());
     for mark in [marks.revision, marks.compacted, marks.finished] {
@@ -395,7 +397,7 @@ fn write_head(out: &mut Vec<u8>, format: u32, marks: Marks) {
     }
 }
 
-fn write_end(out: &mut Vec<u8>, records: u64) {
+pub(super) fn write_end(out: &mut Vec<u8>, records: u64) {
     out.push(KIND_END);
     out.extend_from_slice(&records.to_le_bytes());
 }

@@ -28,6 +28,8 @@ pub use store::{Pin, Reader, RevisionRefused, Sizes, Store, StoreConfig, Write};
 pub use view::{Record, View};
 
 #[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod model;
 #[cfg(any(test, feature = "fuzzing"))]
 mod rebuild;

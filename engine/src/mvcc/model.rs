@@ -380,6 +380,7 @@ impl Play {
         assert_eq!(cursor.revision(), self.model.revision);
         let made = rebuild::write(cursor, &mut self.disk);
         self.store.on_checkpoint(&made.files);
+        assert_eq!(self.store.unfiled_bytes(), 0);
         // What no checkpoint names is removed, as after a real one.
         let is_named = |number: &u64| made.files.named().binary_search(number).is_ok();
         self.disk.files.retain(|file, _| match file {
@@ -391,7 +392,10 @@ impl Play {
         }
         let config = StoreConfig { segment_bytes: 900 };
         let step = step * 7;
+        let sizes = self.store.sizes();
         (self.store, self.reader) = rebuild::read(&made.content, step, &mut self.disk, config);
+        assert_eq!(self.store.sizes(), sizes);
+        assert_eq!(self.store.unfiled_bytes(), 0);
         self.model.hashes.clear();
     }
 

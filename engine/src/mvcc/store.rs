@@ -211,6 +211,13 @@ impl Store {
         }
     }
 
+    /// Bytes of records that no checkpoint has written: new ones, and those that compaction has
+    /// rewritten. They stay in memory until one does.
+    #[must_use]
+    pub fn unfiled_bytes(&self) -> u64 {
+        self.log.unfiled_bytes()
+    }
+
     /// The segment in which the newest record of `key` lies.
     #[must_use]
     pub fn segment_of(&self, key: &[u8]) -> Option<SegmentId> {

@@ -41,6 +41,8 @@ pub struct ReplicaConfig {
     pub checkpoint_bytes: u64,
     /// A checkpoint is due after this many entries.
     pub checkpoint_entries: u64,
+    /// A checkpoint is due once so many bytes of records lie in no file.
+    pub checkpoint_unfiled_bytes: u64,
     /// Sizes of the key space.
     pub store: StoreConfig,
 }

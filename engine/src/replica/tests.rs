@@ -51,6 +51,7 @@ fn config() -> ReplicaConfig {
         auto_compaction: None,
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
+        checkpoint_unfiled_bytes: u64::MAX,
         store: StoreConfig::default(),
     }
 }

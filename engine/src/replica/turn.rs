@@ -371,7 +371,8 @@ impl Replica {
         let state = self.machine.store().sizes().total.min(most);
         let live = self.wal.live_bytes();
         let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(state)
-            || entries >= self.config.checkpoint_entries;
+            || entries >= self.config.checkpoint_entries
+            || self.machine.store().unfiled_bytes() >= self.config.checkpoint_unfiled_bytes;
         let idle = !self.checkpoint.running && now >= self.checkpoint.not_before;
         if !due || !idle || entries == 0 || self.stopping != Stopping::No {
             return;

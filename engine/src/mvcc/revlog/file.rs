@@ -123,6 +123,45 @@ impl SegmentFile {
         })
     }
 
+    /// Writes a file whose one frame has these bytes, digests and all.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn write_raw(disk: &mut dyn Disk, salt: u64, frame: &[u8], at: FrameAt) -> FileRef {
+        let (segment, number) = (0, 1);
+        let file = File::Segment(number);
+        let mut pages = Pages::zeroed(frame.len().div_ceil(PAGE_BYTES).max(1));
+        fill(&mut pages, frame);
+        let at = FrameAt {
+            page: 0,
+            pages: u32::try_from(pages.count()).expect("small"),
+            digest: digest_of(&pages),
+            ..at
+        };
+        let (offset, record_bytes) = (pages.bytes() as u64, frame.len() as u64);
+        let (table, digest) = encode_table(&[at], salt, segment, number, record_bytes, offset);
+        let bytes = offset + table.bytes() as u64;
+        let write = |offset, pages| DiskOp::Write {
+            file,
+            offset,
+            pages,
+            durable: false,
+        };
+        let ops = [
+            DiskOp::Create { file, bytes: 0 },
+            write(0, pages),
+            write(offset, table),
+        ];
+        for op in ops {
+            disk.perform(op).expect("this disk does not fail");
+        }
+        FileRef {
+            number,
+            segment,
+            bytes,
+            record_bytes,
+            digest,
+        }
+    }
+
     /// Takes away what there is of file `number` after a failure. No superblock leads to it yet.
     ///
     /// # Errors

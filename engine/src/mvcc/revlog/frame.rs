@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::Position;
 use super::packed::{Packed, Packer};
 use super::record::{Stored, record_len, words_of};
+use crate::limits::MVCC_SEGMENT_BYTES;
 
 /// Some neighbouring records of one segment as one read brings them from a file.
 ///
@@ -76,6 +77,9 @@ impl Frame {
                     return None;
                 }
                 word = place;
+            }
+            if word > WORD_MAX {
+                return None;
             }
             let words = words_of(record_len(*rest.first_chunk()?));
             let (record, after) = rest.split_at_checked(words.checked_mul(8)?)?;
@@ -206,6 +210,12 @@ impl FrameBuilder {
         (out, at)
     }
 }
+
+/// Where the last record of a segment may begin, in words: a segment is that long only where it holds
+/// one long record.
+pub(crate) const WORD_MAX: u32 = 1 << 24;
+
+const _: () = assert!(MVCC_SEGMENT_BYTES / 8 <= WORD_MAX as usize);
 
 /// Bytes of a frame on disk, unless it holds a single longer record: what a cold read costs.
 pub(crate) const FRAME_BYTES: usize = 64 << 10;

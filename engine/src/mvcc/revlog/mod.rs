@@ -52,6 +52,8 @@ pub(crate) struct RevLog {
     sealed_bytes: u64,
     /// Bytes of dropped records that still lie in some body.
     gone_bytes: u64,
+    /// The part of `sealed_bytes` whose bodies have no file.
+    unfiled_bytes: u64,
     /// How many segments are cold.
     cold: usize,
     /// The number of the next file; greater than any that a checkpoint ever named.
@@ -91,6 +93,7 @@ impl RevLog {
             segment_bytes,
             sealed_bytes: 0,
             gone_bytes: 0,
+            unfiled_bytes: 0,
             cold: 0,
             file_next: 1,
         }
@@ -136,6 +139,7 @@ impl RevLog {
             segment_bytes,
             sealed_bytes,
             gone_bytes,
+            unfiled_bytes: 0,
             cold: 0,
             file_next,
         }
@@ -164,10 +168,11 @@ impl RevLog {
     /// Hears that `file` holds `body`, which may have been replaced meanwhile.
     pub(crate) fn on_filed(&mut self, body: &Body, file: &Arc<SegmentFile>) {
         let id = SegmentId(file.segment);
-        let is_there = |place: &Place| place.body.is_same(body);
+        let is_there = |place: &Place| place.file.is_none() && place.body.is_same(body);
         if self.directory.place(id).is_some_and(is_there)
             && let Some(place) = Arc::make_mut(&mut self.directory).place_mut(id)
         {
+            self.unfiled_bytes -= place.bytes;
             place.file = Some(Arc::clone(file));
         }
     }
@@ -236,6 +241,11 @@ impl RevLog {
         self.sealed_bytes + self.open.used()
     }
 
+    /// The part of `bytes` that lies in no file: a checkpoint writes it.
+    pub(crate) fn unfiled_bytes(&self) -> u64 {
+        self.unfiled_bytes + self.open.used()
+    }
+
     /// The part of `bytes` that compaction has dropped.
     pub(crate) fn gone_bytes(&self) -> u64 {
         self.gone_bytes
@@ -276,12 +286,16 @@ impl RevLog {
         let place = directory.place_mut(id).expect("a rewritten segment exists");
         self.sealed_bytes -= place.bytes;
         self.gone_bytes -= place.gone_bytes;
+        if place.file.is_none() {
+            self.unfiled_bytes -= place.bytes;
+        }
         place.bytes = packer.bytes();
         place.gone = None;
         place.gone_bytes = 0;
         place.body = packer.finish().map_or(Body::Empty, Body::Packed);
         place.file = None;
         self.sealed_bytes += place.bytes;
+        self.unfiled_bytes += place.bytes;
         directory.trim(id);
     }
 
@@ -320,6 +334,7 @@ impl RevLog {
             .expect("the open segment has a place");
         sealed.bytes = used;
         self.sealed_bytes += used;
+        self.unfiled_bytes += used;
         self.open = Appender::new(self.segment_bytes, record_bytes);
         self.open_id = directory.push(whole(&self.open, first_main));
     }

@@ -237,6 +237,47 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
     assert_eq!(state(&rig.restart()).0, before.0);
 }
 
+/// What compaction rewrites has no file any more and writes next to nothing to the log: it must not pile up.
+#[test]
+fn records_without_a_file_make_a_checkpoint_due() {
+    const UNFILED: u64 = 40 << 10;
+    let mut rig = Rig::new(ReplicaConfig {
+        checkpoint_unfiled_bytes: UNFILED,
+        store: StoreConfig {
+            segment_bytes: 16 << 10,
+        },
+        ..config()
+    });
+    let value = "v".repeat(900);
+    for key in 0..300 {
+        rig.put(&format!("k{}", key % 150), &value);
+        rig.settle();
+    }
+    assert!(rig.replica.checkpoint.last > Index(200));
+    // Two of three keys go: the rest is rewritten.
+    for key in (0..150).filter(|key| key % 3 > 0) {
+        rig.put(&format!("k{key}"), "");
+    }
+    while rig.replica.machine.store().unfiled_bytes() > 2_000 {
+        rig.put("k1", "");
+        rig.settle();
+    }
+    let written = rig.replica.checkpoint.last;
+    let revision = rig.replica.reader().pin().view().revision();
+    let physical = true;
+    rig.propose(
+        field::COMPACTION,
+        &pb::CompactionRequest { revision, physical },
+    );
+    rig.settle();
+    rig.put("a", "1");
+    rig.settle();
+    assert!(rig.replica.checkpoint.last > written);
+    assert!(rig.replica.machine.store().unfiled_bytes() < UNFILED);
+    let before = state(&rig);
+    assert_eq!(state(&rig.restart()).0, before.0);
+}
+
 /// Segments that a checkpoint covers in part stay; they must not make the next one due at once.
 #[test]
 fn a_checkpoint_does_not_follow_on_the_heels_of_another() {
