@@ -87,6 +87,10 @@ pub const INNER_CHILDREN_MAX: usize = 56;
 /// Bytes of keys of one node, unless it holds a single key: what an insert may have to copy besides the node.
 pub const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 
+/// Bytes of one page of the index in a checkpoint, but for a page of one longer key: large enough that the table of all pages is small,
+/// small enough to be read for one key.
+pub const INDEX_PAGE_BYTES: usize = 16 << 10;
+
 /// Levels of the index. A level has at least 28 children when it is split off, so this is never reached.
 pub const TREE_LEVELS_MAX: usize = 16;
 

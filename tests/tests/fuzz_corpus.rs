@@ -31,6 +31,7 @@ macro_rules! targets {
 
 targets! {
     bbolt_reader: basalt_engine::snapshot::fuzz::bbolt_reader;
+    checkpoint_page: basalt_engine::mvcc::model::fuzz_checkpoint_page;
     grpc_frame: basalt_net::grpc::fuzz::grpc_frame;
     h2_connection: basalt_net::grpc::fuzz::h2_connection;
     hpack: basalt_net::hpack::fuzz::hpack;

@@ -1,19 +1,21 @@
 use std::sync::Arc;
 
 use super::hold::{Hold, HoldRefused};
+use super::page::{BadIndex, IndexCursor};
 use super::revlog::directory::{Body, Directory, Place};
 use super::revlog::file::{FileRef, SegmentFile};
 use super::revlog::frame::WORD_MAX;
 use super::revlog::packed::WordSet;
-use super::revlog::{BadSegment, SegmentId};
-use super::store::{Marks, Store};
+use super::revlog::{BadSegment, NeedRead, SegmentId};
+use super::store::{Marks, Reader, Store};
 use super::view::Record;
 use crate::disk::{Disk, DiskError};
 
-/// Writes the segments that have no file yet, then the content of a checkpoint: the marks and which
-/// file holds which segment, all as of the revision that was newest when it began. Compaction drops
-/// nothing until it is dropped.
+/// Writes the segments that have no file yet, then the content of a checkpoint: the marks, which
+/// file holds which segment, and the index, all as of the revision that was newest when it began.
+/// Compaction drops nothing until it is dropped.
 pub struct CheckpointCursor {
+    reader: Reader,
     /// As it was then; the segments below `made` are sealed.
     directory: Arc<Directory>,
     made: u32,
@@ -29,6 +31,7 @@ pub struct CheckpointCursor {
     at: u32,
     /// Files that the content names.
     named: Vec<u64>,
+    index: IndexCursor,
     phase: Phase,
 }
 
@@ -37,6 +40,7 @@ enum Phase {
     Files,
     Head,
     Names,
+    Index,
     End,
 }
 
@@ -92,6 +96,8 @@ pub enum BadCheckpoint {
     Short,
     /// A file of the revision log that it names.
     Segment(BadSegment),
+    /// The pages of the index.
+    Index(BadIndex),
 }
 
 impl Store {
@@ -103,7 +109,8 @@ impl Store {
     pub fn checkpoint(&mut self) -> Result<CheckpointCursor, HoldRefused> {
         self.publish();
         let marks = self.marks;
-        let hold = self.reader().hold(marks.finished)?;
+        let reader = self.reader();
+        let hold = reader.hold(marks.finished)?;
         self.log.seal_open(marks.revision + 1);
         self.is_dirty = true;
         self.publish();
@@ -112,6 +119,7 @@ impl Store {
         // More than enough: each segment gets at most one.
         let file_next = self.log.draw_files(u64::from(made));
         Ok(CheckpointCursor {
+            reader,
             directory,
             made,
             _hold: hold,
@@ -121,6 +129,7 @@ impl Store {
             written: Vec::new(),
             at: 0,
             named: Vec::new(),
+            index: IndexCursor::new(marks.revision),
             phase: Phase::Files,
         })
     }
@@ -184,8 +193,12 @@ impl CheckpointCursor {
         Ok(false)
     }
 
-    /// Appends about `bytes` more of the content to `out`. False at the end.
-    pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+    /// Appends about `bytes` more of the content to `out`, the index in slices under a pin of their
+    /// own. False at the end.
+    ///
+    /// # Errors
+    /// A segment must be read first; what was appended stays valid.
+    pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, NeedRead> {
         assert!(self.phase != Phase::Files);
         let end = out.len().saturating_add(bytes);
         if self.phase == Phase::Head {
@@ -196,9 +209,9 @@ impl CheckpointCursor {
         }
         while self.phase == Phase::Names {
             let Some((id, place)) = self.next_place() else {
-                write_end(out, self.named.len() as u64);
                 self.named.sort_unstable();
-                self.phase = Phase::End;
+                out.push(KIND_INDEX);
+                self.phase = Phase::Index;
                 break;
             };
             let file = match &place.file {
@@ -221,10 +234,20 @@ impl CheckpointCursor {
             entry.write(out);
             self.named.push(file.number);
             if out.len() >= end {
-                return true;
+                return Ok(true);
             }
         }
-        false
+        while self.phase == Phase::Index {
+            if out.len() >= end {
+                return Ok(true);
+            }
+            let pin = self.reader.pin();
+            if !self.index.next_slice(&pin.view(), out, end)? {
+                write_end(out, self.named.len() as u64);
+                self.phase = Phase::End;
+            }
+        }
+        Ok(false)
     }
 
     /// What `Store::on_checkpoint` wants to hear once the checkpoint is durable.
@@ -453,3 +476,6 @@ const SEGMENT_HEAD_BYTES: usize = 1 + 2 * 4 + 5 * 8 + 4;
 pub(super) const KIND_RECORD: u8 = 1;
 pub(super) const KIND_END: u8 = 2;
 pub(super) const KIND_SEGMENT: u8 = 3;
+
+/// The pages of the index follow, and after their table the end.
+pub(super) const KIND_INDEX: u8 = 4;

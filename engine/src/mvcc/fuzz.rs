@@ -1,11 +1,16 @@
 //! The body of the fuzz target `revlog_record`.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::checkpoint::{FORMAT_SEGMENTS, SegmentEntry, write_end, write_head};
+use super::checkpoint::{FORMAT_SEGMENTS, KIND_INDEX, SegmentEntry, write_end, write_head};
+use super::page::IndexWriter;
+use super::restore::read_segment;
 use super::revlog::file::SegmentFile;
 use super::revlog::frame::FrameAt;
+use super::revlog::{Position, RevLog};
 use super::store::Marks;
+use super::view::entry_of;
 use super::{HashJob, KeyRange, Restore, Resume, SliceBound, StoreConfig, Want};
 use crate::disk::mem::MemDisk;
 
@@ -46,12 +51,16 @@ pub fn revlog_record(data: &[u8]) {
         gone: None,
     };
     entry.write(&mut content);
+    content.push(KIND_INDEX);
+    if !write_index(&entry, &mut disk, &mut content) {
+        return;
+    }
     write_end(&mut content, 1);
     let mut restore = Restore::new(StoreConfig::default());
     restore.push(&content).expect("as it is written");
-    let Ok((mut store, reader)) = restore.finish(&mut disk, SALT, &mut |_, _| {}) else {
-        return;
-    };
+    let (mut store, reader) = restore
+        .finish(&mut disk, SALT, &mut |_, _| {})
+        .expect("it was read just now");
     let mut seen = 0;
     for rev in 1..=store.revision() {
         let mut resume = Resume::default();
@@ -74,6 +83,26 @@ pub fn revlog_record(data: &[u8]) {
     store.publish();
 }
 
+/// Appends the index of the records of `segment`; false if it is refused.
+fn write_index(segment: &SegmentEntry, disk: &mut MemDisk, out: &mut Vec<u8>) -> bool {
+    let Ok(kept) = read_segment(segment, disk, SALT) else {
+        return false;
+    };
+    let log = RevLog::reopen(1000, vec![kept], 1, 2, i64::MAX);
+    let mut entries = BTreeMap::new();
+    let mut at = Position::default();
+    while let Some((found, stored)) = log.directory().next_from(at).expect("in memory") {
+        entries.insert(stored.key(), entry_of(found, stored));
+        at = found.after(stored);
+    }
+    let mut writer = IndexWriter::default();
+    for (key, entry) in &entries {
+        writer.push(key, entry, out);
+    }
+    writer.finish(out);
+    true
+}
+
 /// Where the first record began (`u32`), main revision of the first and of the last one.
 const HEAD_BYTES: usize = 6;
 
@@ -82,7 +111,6 @@ const SALT: u64 = 7;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::revlog::Position;
     use crate::mvcc::revlog::frame::FrameBuilder;
     use crate::mvcc::revlog::record::{Chain, HEAD_BYTES as RECORD, Head, Older};
 

@@ -10,6 +10,7 @@ mod compact;
 mod hash;
 mod history;
 mod hold;
+mod page;
 mod range;
 mod restore;
 mod revlog;
@@ -21,6 +22,7 @@ pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWr
 pub use hash::{HashAnswer, HashJob, HashRefused};
 pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};
+pub use page::{BadIndex, BadPage};
 pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
 pub use restore::{OnSegments, Restore};
 pub use revlog::{BadSegment, NeedRead, SegmentId};

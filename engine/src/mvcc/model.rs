@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+pub use super::page::fuzz::fuzz_checkpoint_page;
 pub use super::tree::model::fuzz_tree_model;
 use super::{
     HashJob, HashRefused, KeyRange, Reader, Record, Resume, RevisionRefused, SliceBound, Store,

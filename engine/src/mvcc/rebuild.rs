@@ -16,7 +16,10 @@ pub(super) fn write(mut cursor: CheckpointCursor, disk: &mut MemDisk) -> Made {
         .expect("this disk does not fail")
     {}
     let mut content = Vec::new();
-    while cursor.next_chunk(&mut content, 100) {}
+    while cursor
+        .next_chunk(&mut content, 100)
+        .expect("all is in memory")
+    {}
     let files = cursor.take_files();
     Made { content, files }
 }

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use super::checkpoint::{
-    BadCheckpoint, FORMAT_RECORDS, FORMAT_SEGMENTS, HEAD_BYTES, KIND_END, KIND_RECORD,
+    BadCheckpoint, FORMAT_RECORDS, FORMAT_SEGMENTS, HEAD_BYTES, KIND_END, KIND_INDEX, KIND_RECORD,
     KIND_SEGMENT, MAGIC, RECORD_HEAD_BYTES, SEGMENTS_HEAD_BYTES, SegmentEntry, long, word,
 };
+use super::page::{BadIndex, IndexLoad};
 use super::revlog::directory::{Body, Filed, Place};
 use super::revlog::file::SegmentFile;
-use super::revlog::record::Stored;
-use super::revlog::{BadSegment, Kept, Position, RevLog, SegmentId};
+use super::revlog::{BadSegment, Kept, RevLog, SegmentId};
 use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
 use super::tree::Entry;
 use crate::disk::Disk;
@@ -39,6 +39,8 @@ enum Content {
         file_next: u64,
         /// By ascending segment.
         entries: Vec<SegmentEntry>,
+        /// Once its first page may come.
+        index: Option<Box<IndexLoad>>,
     },
 }
 
@@ -118,14 +120,17 @@ impl Restore {
                 made,
                 file_next,
                 entries,
+                index,
             } => {
+                let index = index
+                    .ok_or(BadIndex::Short)
+                    .and_then(|index| index.finish());
+                let index = index.map_err(BadCheckpoint::Index)?;
                 let kept = read_segments(&entries, disk, salt, on_segments)?;
                 let next_main = marks.revision + 1;
                 let bytes = self.config.segment_bytes;
                 let log = RevLog::reopen(bytes, kept, made, file_next, next_main);
-                let (mut store, reader) = Store::with_log(marks, log);
-                store.index_log()?;
-                (store, reader)
+                Store::with_log(marks, log, index)
             }
         };
         store.is_dirty = true;
@@ -153,8 +158,39 @@ impl Restore {
         };
         match (kind, &mut self.content) {
             _ if self.is_complete => Err(BadCheckpoint::Trailing),
+            (
+                _,
+                Content::Segments {
+                    entries,
+                    index: Some(index),
+                    ..
+                },
+            ) if !index.is_complete() => {
+                let has_record = |entry: &Entry| has_segment(entries, entry);
+                let taken = index.push(bytes, has_record);
+                Ok(Some(taken.map_err(BadCheckpoint::Index)?))
+            }
+            (
+                KIND_INDEX,
+                Content::Segments {
+                    marks,
+                    index: index @ None,
+                    ..
+                },
+            ) => {
+                *index = Some(Box::new(IndexLoad::new(marks.revision)));
+                Ok(Some(1))
+            }
             (KIND_RECORD, Content::Records { .. }) => self.take_record(bytes),
-            (KIND_SEGMENT, Content::Segments { made, entries, .. }) => {
+            (
+                KIND_SEGMENT,
+                Content::Segments {
+                    made,
+                    entries,
+                    index: None,
+                    ..
+                },
+            ) => {
                 let Some((entry, taken)) = SegmentEntry::read(bytes)? else {
                     return Ok(None);
                 };
@@ -225,6 +261,7 @@ impl Restore {
                     made: word(rest, 0),
                     file_next: long(rest, 4).cast_unsigned(),
                     entries: Vec::new(),
+                    index: None,
                 };
                 Ok(Some(HEAD_BYTES + SEGMENTS_HEAD_BYTES))
             }
@@ -278,6 +315,12 @@ impl Restore {
     }
 }
 
+/// Whether the segment of an index entry's record is there, and begins no later.
+fn has_segment(segments: &[SegmentEntry], entry: &Entry) -> bool {
+    let found = segments.binary_search_by_key(&entry.at.segment, |it| it.file.segment);
+    found.is_ok_and(|found| segments[found].first_main <= entry.main)
+}
+
 /// Reads all frames of all segments.
 fn read_segments(
     entries: &[SegmentEntry],
@@ -295,7 +338,11 @@ fn read_segments(
     Ok(kept)
 }
 
-fn read_segment(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<Kept, BadSegment> {
+pub(super) fn read_segment(
+    entry: &SegmentEntry,
+    disk: &mut dyn Disk,
+    salt: u64,
+) -> Result<Kept, BadSegment> {
     let file = Arc::new(SegmentFile::open(disk, salt, &entry.file)?);
     let frames = (0..file.frames.len()).map(|frame| file.read(disk, frame));
     let frames = frames.collect::<Result<_, _>>()?;
@@ -314,40 +361,4 @@ fn read_segment(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<
             file: Some(file),
         },
     })
-}
-
-impl Store {
-    /// Makes the index out of all records of the log.
-    fn index_log(&mut self) -> Result<(), BadCheckpoint> {
-        let directory = Arc::clone(self.log.directory());
-        let mut at = Position::default();
-        let mut last = (0, None);
-        while let Some((found, stored)) = directory
-            .next_from(at)
-            .expect("all segments were just read")
-        {
-            let now = (stored.main(), Some(stored.sub()));
-            if now <= last || now.0 > self.marks.revision {
-                return Err(BadCheckpoint::Order { main: now.0 });
-            }
-            let entry = entry_of(found, stored);
-            self.tree.upsert(stored.key(), |_| entry);
-            last = now;
-            at = found.after(stored);
-        }
-        Ok(())
-    }
-}
-
-fn entry_of(at: Position, stored: Stored<'_>) -> Entry {
-    let value_len = u32::try_from(stored.value().len()).expect("from a u32");
-    Entry {
-        main: stored.main(),
-        create: stored.create(),
-        version: stored.version(),
-        lease: stored.lease(),
-        at,
-        sub: stored.sub(),
-        value_len,
-    }
 }

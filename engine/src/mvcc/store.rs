@@ -6,7 +6,7 @@ use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
 use super::revlog::directory::Directory;
 use super::revlog::record::{Chain, Head};
 use super::revlog::{NeedRead, RevLog, SegmentId};
-use super::tree::{self, Entry, Tree};
+use super::tree::{self, Bulk, Entry, Tree};
 use super::view::{Record, View};
 use crate::limits::MVCC_SEGMENT_BYTES;
 use crate::types::{LeaseId, Revision};
@@ -103,18 +103,18 @@ impl Store {
     }
 
     pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
-        Self::with_log(marks, RevLog::new(config.segment_bytes))
+        Self::with_log(marks, RevLog::new(config.segment_bytes), Bulk::new())
     }
 
-    /// A store with this log and an empty index.
-    pub(super) fn with_log(marks: Marks, log: RevLog) -> (Self, Reader) {
+    /// A store with this log and its index.
+    pub(super) fn with_log(marks: Marks, log: RevLog, index: Bulk) -> (Self, Reader) {
         let hashes: Arc<[CompactHash]> = Arc::from([]);
         let front = Front {
             log: Arc::clone(log.directory()),
             marks,
             hashes: Arc::clone(&hashes),
         };
-        let tree = Tree::new(front);
+        let tree = index.finish(front);
         let holds = Arc::new(Holds::new(marks.finished));
         let space = Space::default();
         let store = Self {

@@ -1,9 +1,9 @@
 use std::ops::{ControlFlow, Range};
 
 use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
-use super::revlog::NeedRead;
 use super::revlog::directory::Directory;
 use super::revlog::record::Stored;
+use super::revlog::{NeedRead, Position};
 use super::store::{Marks, RevisionRefused};
 use super::tree::{self, Entry, Leaf, Node};
 use crate::types::{LeaseId, Revision};
@@ -280,24 +280,36 @@ impl<'a> View<'a> {
                 Found::Nothing
             });
         }
-        let mut at = entry.at;
-        loop {
-            let Some(stored) = self.log.record(at)? else {
-                return Ok(Found::Nothing);
-            };
+        Ok(match self.older(entry.at, rev)? {
+            Some((_, stored)) if !stored.is_tombstone() => Found::Older(stored),
+            _ => Found::Nothing,
+        })
+    }
+
+    /// What the index said of a key at `rev`, tombstones included; `None` if it was not in it.
+    pub(super) fn entry_at(&self, entry: &Entry, rev: i64) -> Result<Option<Entry>, NeedRead> {
+        if entry.main <= rev {
+            return Ok(Some(*entry));
+        }
+        let older = self.older(entry.at, rev)?;
+        Ok(older.map(|(at, stored)| entry_of(at, stored)))
+    }
+
+    /// The newest record at or below `rev` of the key whose newest record, above `rev`, lies at
+    /// `at`; `None` if there was none or compaction has dropped it.
+    fn older(&self, at: Position, rev: i64) -> Result<Option<(Position, Stored<'a>)>, NeedRead> {
+        let mut at = at;
+        while let Some(stored) = self.log.record(at)? {
             if stored.main() <= rev {
-                return Ok(if stored.is_tombstone() {
-                    Found::Nothing
-                } else {
-                    Found::Older(stored)
-                });
+                return Ok(Some((at, stored)));
             }
             let (jump, prev) = (stored.jump(), stored.prev());
             if prev.main == 0 {
-                return Ok(Found::Nothing);
+                break;
             }
             at = if jump.main > rev { jump.at } else { prev.at };
         }
+        Ok(None)
     }
 
     fn value_of(&self, key: &'a [u8], entry: &Entry) -> Result<Record<'a>, NeedRead> {
@@ -309,6 +321,19 @@ impl<'a> View<'a> {
             value: stored.value(),
             ..meta_of(key, entry)
         })
+    }
+}
+
+/// What the index says of a key whose newest record lies at `at`.
+pub(super) fn entry_of(at: Position, stored: Stored<'_>) -> Entry {
+    Entry {
+        main: stored.main(),
+        create: stored.create(),
+        version: stored.version(),
+        lease: stored.lease(),
+        at,
+        sub: stored.sub(),
+        value_len: stored.value_len(),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::apply::{BadMeta, Meta};
 use crate::disk::{Disk, DiskError, DiskOp};
 use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
 use crate::mvcc::{
-    BadCheckpoint, BadSegment, CheckpointCursor, CheckpointFiles, OnSegments, Reader, Restore,
-    Store, StoreConfig,
+    BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, NeedRead, OnSegments,
+    Reader, Restore, Store, StoreConfig,
 };
 use crate::types::Index;
 use crate::wal::CheckpointWriter;
@@ -31,10 +31,16 @@ enum Stage {
     Ended,
 }
 
-/// A checkpoint was given up, as the disk failed. The member goes on with a longer log and tries again later.
+/// Why a checkpoint was given up. The member goes on with a longer log and tries again later.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct CheckpointFailed(#[from] pub DiskError);
+pub enum CheckpointFailed {
+    /// A write failed; only the checkpoint is lost.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A part of the key space is not in memory.
+    #[error("a part of the store is not in memory")]
+    NotInMemory(NeedRead),
+}
 
 impl CheckpointJob {
     /// A checkpoint of the state that `meta` describes and `cursor` holds. `salt` is the directory's.
@@ -117,7 +123,8 @@ impl CheckpointJob {
     ) -> Result<bool, CheckpointFailed> {
         let more = self
             .cursor
-            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES);
+            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES)
+            .map_err(CheckpointFailed::NotInMemory)?;
         // A long list makes more than one chunk.
         for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
             let written = disk.perform(writer.push(chunk))?;
@@ -221,12 +228,16 @@ pub enum BadContent {
     /// A file of the revision log that it names.
     #[error(transparent)]
     Segment(BadSegment),
+    /// The pages of the index.
+    #[error("the checkpoint's index cannot be read: {0}")]
+    Index(BadIndex),
 }
 
 impl From<BadCheckpoint> for BadContent {
     fn from(bad: BadCheckpoint) -> Self {
         match bad {
             BadCheckpoint::Segment(bad) => Self::Segment(bad),
+            BadCheckpoint::Index(bad) => Self::Index(bad),
             bad => Self::Keys(bad),
         }
     }

@@ -159,7 +159,11 @@ impl<'a> Stored<'a> {
 
     pub(crate) fn value(self) -> &'a [u8] {
         let value_at = HEAD_BYTES + self.word(0) as usize;
-        &self.bytes[value_at..][..self.word(4) as usize]
+        &self.bytes[value_at..][..self.value_len() as usize]
+    }
+
+    pub(crate) fn value_len(self) -> u32 {
+        self.word(4)
     }
 
     /// The record as it lies in the log, padding included.

@@ -202,6 +202,52 @@ fn a_checkpoint_rebuilds_the_same_store() {
     assert_eq!(refused, Some(crate::mvcc::BadCheckpoint::Short));
 }
 
+/// What is written, deleted and compacted while a checkpoint is being made is not in it: a member
+/// that starts from it replays that from its log.
+#[test]
+fn a_checkpoint_is_of_the_revision_at_which_it_began() {
+    let (mut store, _) = Store::new(StoreConfig {
+        segment_bytes: 4000,
+    });
+    let keys = if cfg!(miri) { 200 } else { 2500 };
+    let name = |key: i32| format!("/registry/{key:05}");
+    for key in 0..keys {
+        store.write().put(name(key).as_bytes(), b"first", NONE);
+    }
+    for key in (0..keys).step_by(7) {
+        store.write().delete(name(key).as_bytes());
+    }
+    let revision = store.revision();
+    let expected = values(&store.view(), &KeyRange::All, revision);
+    let mut disk = MemDisk::default();
+    let mut cursor = store.checkpoint().unwrap();
+    while cursor.write_segment(&mut disk, rebuild::SALT).unwrap() {}
+    let (mut content, mut chunks, mut more) = (Vec::new(), 0, true);
+    while more {
+        more = cursor.next_chunk(&mut content, 4000).unwrap();
+        chunks += 1;
+        for key in (0..keys + 100).step_by(13) {
+            let key = name(key + chunks);
+            match chunks % 3 {
+                0 => drop(store.write().delete(key.as_bytes())),
+                _ => drop(store.write().put(key.as_bytes(), b"later", NONE)),
+            }
+        }
+        let _ = store.compact(store.revision());
+        store.poll_space(50_000).unwrap();
+        store.publish();
+    }
+    assert!(chunks > 3);
+    let config = StoreConfig::default();
+    let (rebuilt, _) = rebuild::read(&content, 999, &mut disk, config);
+    assert_eq!(rebuilt.revision(), revision);
+    assert!(values(&rebuilt.view(), &KeyRange::All, revision) == expected);
+    assert_eq!(
+        rebuilt.view().count(&KeyRange::All, revision),
+        Ok(expected.len() as u64)
+    );
+}
+
 /// A cold segment parks the read that needs it and nothing else; no record is handed out twice.
 #[test]
 fn reads_of_a_cold_segment_ask_for_it_and_go_on_when_it_is_warm() {

@@ -35,6 +35,18 @@ impl Inner {
         inner
     }
 
+    /// Children in key order, each behind what separates it from the one before; the first
+    /// separator is empty.
+    pub(super) fn of_sorted(children: Vec<(Vec<u8>, Link)>) -> Self {
+        let mut inner = Self::empty();
+        for (separator, child) in children {
+            let summary = child.get().summary();
+            inner.push(&separator, child, summary);
+        }
+        inner.fit_prefix();
+        inner
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

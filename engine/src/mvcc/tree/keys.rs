@@ -23,11 +23,25 @@ pub(super) struct Span {
     len: u32,
 }
 
+impl Span {
+    pub(super) fn new(at: usize, len: usize) -> Self {
+        Self {
+            at: u32::try_from(at).expect("one key of under 4 GiB and a few short ones"),
+            len: u32::try_from(len).expect("a key is shorter than 4 GiB"),
+        }
+    }
+}
+
 impl Keys {
     pub(super) fn new() -> Self {
+        Self::of(&[])
+    }
+
+    /// Holds these bytes, all of them in use.
+    pub(super) fn of(bytes: &[u8]) -> Self {
         Self {
-            bytes: Arc::from([]),
-            used: 0,
+            bytes: Arc::from(bytes),
+            used: u32::try_from(bytes.len()).expect("one key of under 4 GiB and a few short ones"),
             dead: 0,
             prefix: 0,
             prefix_begin: [0; PREFIX_BEGIN],
@@ -71,10 +85,7 @@ impl Keys {
         let to = Arc::get_mut(&mut self.bytes).expect("checked or just made");
         to[at..end].copy_from_slice(key);
         self.used = u32::try_from(end).expect("one key of under 4 GiB and a few short ones");
-        Span {
-            at: u32::try_from(at).expect("below used"),
-            len: u32::try_from(key.len()).expect("below used"),
-        }
+        Span::new(at, key.len())
     }
 
     /// The key of `span` left the node. Its bytes come back with the next `rebuilt`.
@@ -115,7 +126,7 @@ pub(super) fn head(bytes: &[u8]) -> u64 {
 }
 
 /// How many leading bytes `a` and `b` share.
-pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

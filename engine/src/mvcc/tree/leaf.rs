@@ -55,6 +55,18 @@ impl Leaf {
         }
     }
 
+    /// Ascending keys that lie one behind the other in `keys`.
+    pub(super) fn of_sorted(keys: &[u8], entries: &[(Span, Entry)]) -> Self {
+        let mut leaf = Self::new();
+        leaf.keys = Keys::of(keys);
+        leaf.len = entries.len();
+        for (slot, (key, entry)) in leaf.slots[..entries.len()].iter_mut().zip(entries) {
+            (slot.key, slot.entry) = (*key, *entry);
+        }
+        leaf.fit_prefix();
+        leaf
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -5,6 +5,7 @@
 //! records beyond their position and revision. Start at `Tree`; nodes are in leaf.rs and inner.rs,
 //! who owns them in root.rs.
 
+mod bulk;
 mod count;
 mod edit;
 mod inner;
@@ -21,8 +22,10 @@ mod walk;
 
 use std::sync::Arc;
 
+pub(crate) use bulk::Bulk;
 pub(crate) use count::count;
 pub(crate) use inner::{Inner, Summary};
+pub(crate) use keys::common_prefix;
 pub(crate) use leaf::{Entry, Leaf};
 pub(crate) use root::{Pin, Shared};
 pub(crate) use walk::{walk, walk_back};
@@ -55,10 +58,8 @@ pub(crate) enum Body {
 }
 
 impl<T: Send + Sync + 'static> Tree<T> {
-    /// An empty tree, published with `rest`.
-    pub(crate) fn new(rest: T) -> Self {
-        let nursery = Nursery::new();
-        let root = nursery.alloc(Body::Leaf(Leaf::new()));
+    /// The tree of `root`, which `nursery` made, published with `rest`; `Bulk` makes them.
+    fn new(nursery: Nursery, root: Link, rest: T) -> Self {
         let shared = Shared::new(&root, rest);
         let mut tree = Self {
             root,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::{Body, Entry, Node, Tree, count, walk, walk_back};
+use super::{Body, Bulk, Entry, Node, count, walk, walk_back};
 use crate::limits::NODE_KEY_BYTES_MAX;
 
 /// Plays the operations that `data` spells and checks the tree after each.
@@ -11,7 +11,7 @@ use crate::limits::NODE_KEY_BYTES_MAX;
 /// # Panics
 /// When the tree and the model differ.
 pub fn fuzz_tree_model(data: &[u8]) {
-    let mut tree = Tree::new(0u64);
+    let mut tree = Bulk::new().finish(0u64);
     let mut model = BTreeMap::new();
     let mut published = model.clone();
     let mut data = data;
@@ -59,6 +59,15 @@ pub fn fuzz_tree_model(data: &[u8]) {
                     model.remove(&key);
                     tree.remove(&key);
                 }
+            }
+            6 if op >= 0xf0 => {
+                // As a restart does.
+                let mut bulk = Bulk::new();
+                for (key, entry) in &model {
+                    bulk.push(key, *entry);
+                }
+                tree = bulk.finish(0);
+                published = model.clone();
             }
             6 => {
                 published = model.clone();

@@ -29,7 +29,7 @@ fn random_changes_match_a_sorted_map() {
 fn a_tree_grows_and_shrinks_through_all_levels() {
     let keys: u64 = if cfg!(miri) { 150 } else { 20_000 };
     for order in 0..3 {
-        let mut tree = Tree::new(());
+        let mut tree = Bulk::new().finish(());
         let mut random = fastrand::Rng::with_seed(order);
         let mut names: Vec<String> = (0..keys)
             .map(|key| format!("/registry/pods/{key:09}"))
@@ -63,10 +63,76 @@ fn a_tree_grows_and_shrinks_through_all_levels() {
     }
 }
 
+/// A bulk-loaded tree is full, answers as one that grew key by key (counts at old revisions
+/// included), and goes on as that one does.
+#[test]
+fn a_tree_built_from_sorted_keys_equals_one_that_grew() {
+    let all: u32 = if cfg!(miri) { 130 } else { 40_000 };
+    for keys in [0, 1, 31, 32, 33, 32 * 56, 32 * 56 + 1, all] {
+        let keys = keys.min(all);
+        let (mut bulk, mut grown) = (Bulk::new(), Bulk::new().finish(()));
+        for key in 0..keys {
+            let name = format!(
+                "/registry/{}/{key:09}",
+                if key < 2000 { "a" } else { "pods" }
+            );
+            let mut entry = entry(2 + i64::from(key.wrapping_mul(7919) % keys));
+            if key % 5 == 0 {
+                (entry.create, entry.version) = (0, 0);
+            }
+            bulk.push(name.as_bytes(), entry);
+            grown.upsert(name.as_bytes(), |_| entry);
+        }
+        let built = bulk.finish(());
+        assert_eq!(built.root().summary(), grown.root().summary());
+        let entries = |tree: &Tree<()>| {
+            let mut found = Vec::new();
+            let mut leaves = 0;
+            let _: std::ops::ControlFlow<()> =
+                walk(tree.root(), None, None, &mut |leaf, places| {
+                    found.extend(places.map(|at| (leaf.key(at).to_vec(), *leaf.entry(at))));
+                    leaves += 1;
+                    std::ops::ControlFlow::Continue(())
+                });
+            (found, leaves)
+        };
+        let (found, leaves) = entries(&built);
+        assert_eq!(found, entries(&grown).0);
+        assert_eq!(leaves, keys.div_ceil(32));
+        for (key, entry) in &found {
+            let (leaf, index) = built.root().get(key).unwrap();
+            assert_eq!(leaf.entry(index), entry);
+        }
+        assert!(built.root().get(b"/registry/a/0000000070").is_none());
+        for rev in [1, 2, i64::from(keys / 2), i64::from(keys + 2)] {
+            let counts = [&built, &grown].map(|tree| {
+                let (from, before) = (
+                    Some(&b"/registry/a/000000007"[..]),
+                    Some(&b"/registry/q"[..]),
+                );
+                count(tree.root(), from, before, rev, &mut |leaf, at| {
+                    Ok::<bool, ()>(leaf.key(at).len() % 2 == 0)
+                })
+            });
+            assert_eq!(counts[0], counts[1]);
+        }
+    }
+}
+
+/// A load that is given up leaves nothing behind; miri looks.
+#[test]
+fn a_bulk_load_that_is_dropped_frees_its_nodes() {
+    let mut bulk = Bulk::new();
+    for key in 0..2000u32 {
+        bulk.push(&key.to_be_bytes(), entry(2));
+    }
+    drop(bulk);
+}
+
 /// A key as large as a request does not make its neighbours' leaf expensive to change.
 #[test]
 fn giant_keys_get_leaves_of_their_own() {
-    let mut tree = Tree::new(());
+    let mut tree = Bulk::new().finish(());
     let giant = |first: u8| {
         [
             &[first][..],
@@ -98,7 +164,7 @@ fn giant_keys_get_leaves_of_their_own() {
 #[test]
 fn pinned_readers_see_whole_batches_while_the_writer_goes_on() {
     let (keys, rounds) = if cfg!(miri) { (40u32, 8) } else { (2000, 300) };
-    let mut tree = Tree::new(0i64);
+    let mut tree = Bulk::new().finish(0i64);
     for key in 0..keys {
         tree.upsert(&key.to_be_bytes(), |_| entry(1));
     }

@@ -320,7 +320,7 @@ fn a_failed_checkpoint_is_tried_again() {
         kind: DiskErrorKind::NoSpace,
         errno: None,
     };
-    let result = Err(CheckpointFailed(error));
+    let result = Err(CheckpointFailed::Disk(error));
     rig.replica.on_job(
         JobDone::Checkpoint {
             index: Index(12),

@@ -1,0 +1,73 @@
+use std::ops::{ControlFlow, Range};
+
+use super::write::IndexWriter;
+use crate::limits::READ_SLICE_RECORDS;
+use crate::mvcc::range::Resume;
+use crate::mvcc::revlog::NeedRead;
+use crate::mvcc::tree::{self, Leaf};
+use crate::mvcc::view::View;
+
+/// Writes the index exactly as it was at one revision while the tree changes: every key that was in
+/// it then, tombstones included, with the entry of then. Who uses it holds that revision (`Hold`),
+/// so that the chains of records lead there.
+pub(in crate::mvcc) struct IndexCursor {
+    revision: i64,
+    at: Resume,
+    writer: IndexWriter,
+    is_complete: bool,
+}
+
+impl IndexCursor {
+    /// Begins before the first key.
+    pub(in crate::mvcc) fn new(revision: i64) -> Self {
+        Self {
+            revision,
+            at: Resume::default(),
+            writer: IndexWriter::default(),
+            is_complete: false,
+        }
+    }
+
+    /// Appends the pages of the next keys to `out`: looks at `READ_SLICE_RECORDS` keys, or at fewer
+    /// once `out` has `bytes`. Each call gets a view of the newest state. False at the end.
+    ///
+    /// # Errors
+    /// A segment must be read first; call again then.
+    pub(in crate::mvcc) fn next_slice(
+        &mut self,
+        view: &View<'_>,
+        out: &mut Vec<u8>,
+        bytes: usize,
+    ) -> Result<bool, NeedRead> {
+        if self.is_complete {
+            return Ok(false);
+        }
+        let mut left = READ_SLICE_RECORDS;
+        let mut visit = |leaf: &Leaf, places: Range<usize>| {
+            for index in places {
+                let key = leaf.key(index);
+                if left == 0 || out.len() >= bytes {
+                    return ControlFlow::Break((key.to_vec(), None));
+                }
+                left -= 1;
+                match view.entry_at(leaf.entry(index), self.revision) {
+                    Ok(Some(entry)) => self.writer.push(key, &entry, out),
+                    Ok(None) => {}
+                    Err(need) => return ControlFlow::Break((key.to_vec(), Some(need))),
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let from = self.at.is_set.then_some(&self.at.key[..]);
+        if let ControlFlow::Break((key, need)) = tree::walk(view.root, from, None, &mut visit) {
+            self.at.set(&key);
+            return need.map_or(Ok(true), Err);
+        }
+        self.writer.finish(out);
+        self.is_complete = true;
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;
