@@ -98,6 +98,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         initial,
         request_ids: Arc::clone(&request_ids),
         quota_bytes: config.limits.quota_bytes,
+        auto_disarm: config.auto_disarm,
         auto_compaction: config.auto_compaction,
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,

@@ -201,6 +201,38 @@ fn quota_raises_an_alarm_that_space_and_disarm_end(kind: Kind) {
     assert_eq!(ctl.says(&["put", "after", "all"]), "OK\n");
 }
 
+/// [MNT-11] basalt's own: nobody needs to disarm, and `defrag` is not needed either.
+#[test]
+fn with_auto_disarm_a_compaction_ends_the_alarm() {
+    let flags = ["--quota-backend-bytes", "70000", "--auto-disarm"];
+    let Some((server, ctl)) = start(Kind::Basalt, &flags) else {
+        return;
+    };
+    let revision = fill(&ctl);
+    ctl.says(&["del", "filler-", "--prefix"]);
+    assert!(ctl.says(&["alarm", "list"]).contains("alarm:NOSPACE"));
+    ctl.says(&["compaction", "--physical", &(revision + 1).to_string()]);
+    // The alarm's end is on its way through the log: behind the next answer it is there.
+    ctl.says(&["get", "filler-0"]);
+    assert_eq!(ctl.says(&["alarm", "list"]), "");
+    assert_eq!(ctl.says(&["put", "after", "all"]), "OK\n");
+    let metrics = http::get(server.address(), "/metrics").expect("an answer");
+    let value = |name: &str| -> f64 {
+        let line = metrics.body.lines().find(|line| line.starts_with(name));
+        let text = line.and_then(|line| line.rsplit(' ').next());
+        text.expect(name).parse().expect("a number")
+    };
+    let (total, in_use) = (
+        value("etcd_mvcc_db_total_size_in_bytes "),
+        value("etcd_mvcc_db_total_size_in_use_in_bytes "),
+    );
+    assert!(in_use <= total && total < 70_000.0);
+    assert!(value("etcd_debugging_mvcc_db_compaction_keys_total ") > 0.0);
+    assert!(value("etcd_debugging_mvcc_db_compaction_last ") > 1e9);
+    let finished = "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count ";
+    assert!(value(finished) >= 1.0);
+}
+
 /// [CLIENT-3] [HTTP-1] [HTTP-2] [HTTP-3] [HTTP-4] [WIRE-10] Load balancers and people with curl.
 fn curl_reads_the_http_paths(kind: Kind) {
     let Some(curl) = tools::find("curl") else {

@@ -30,6 +30,12 @@ impl Alarms {
         self.of_type(AlarmType::Nospace as i32).next().is_some()
     }
 
+    /// Whether `member` has the alarm `kind`.
+    #[must_use]
+    pub fn is_on(&self, member: MemberId, kind: i32) -> bool {
+        self.active.contains(&(kind, member))
+    }
+
     /// Whether any member was found to differ.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {

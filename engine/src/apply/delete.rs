@@ -118,13 +118,19 @@ impl DeleteJob {
         }
         let mut left = most;
         let mut write = store.resume(self.deleted);
-        let visited = write.delete_range(range, &mut self.resume, &mut left, |_| {});
-        self.deleted = write.pause();
+        let deleted = &mut self.deleted;
+        let visited = write.delete_range(range, &mut self.resume, &mut left, |_| *deleted += 1);
         slice.records -= (most.records - left.records) * APPLY_RECORDS_A_DELETE;
         slice.bytes = left.bytes;
         match visited {
-            Visited::End => Ok(()),
-            Visited::More | Visited::Stopped => Err(Halt::More),
+            Visited::End => {
+                write.finish();
+                Ok(())
+            }
+            Visited::More | Visited::Stopped => {
+                assert!(write.pause() == self.deleted);
+                Err(Halt::More)
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ impl Machine {
         }
         let has_space = self
             .quota
-            .allows(put_cost(request), self.store.sizes().total);
+            .allows(put_cost(request), self.store.sizes().in_use);
         let revision = self.store.revision() + 1;
         let outcome = if is_plain(request) {
             let mut write = self.store.write();

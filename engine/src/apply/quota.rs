@@ -2,7 +2,7 @@
 
 use basalt_pb::hot::{PutRequest, RequestOp, TxnRequest};
 
-/// The bound of the store's allocated size.
+/// The bound of what the store holds and has not compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes; `None` is no bound.
@@ -39,6 +39,15 @@ impl Quota {
     }
 }
 
+impl Quota {
+    /// Whether `size` is so far below the bound that the alarm may end.
+    #[must_use]
+    pub fn is_relaxed(self, size: u64) -> bool {
+        self.bytes
+            .is_none_or(|bytes| size < bytes / 10 * RELAXED_TENTHS)
+    }
+}
+
 /// What a Put may take: its bytes and what is kept beside them.
 #[must_use]
 pub fn put_cost(request: &PutRequest<'_>) -> u64 {
@@ -62,6 +71,7 @@ pub(super) fn txn_cost(request: &TxnRequest<'_>) -> u64 {
 
 /// The quota where the flag says 0.
 pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
+const RELAXED_TENTHS: u64 = 9;
 const PUT_OVERHEAD: u64 = 256;
 /// A put takes four bytes of a message beside its key and value: two tags and two lengths.
 const COST_OF_A_BYTE_MAX: u64 = PUT_OVERHEAD / 4 + 1;

@@ -53,7 +53,7 @@ impl Machine {
         if self.store.has_cold() {
             prefetch(&self.store.view(), request, &mut scratch.path.iter())?;
         }
-        let size = self.store.sizes().total;
+        let size = self.store.sizes().in_use;
         let has_space = self.quota.allows_txn(request, size);
         let mut run = Run {
             before: self.store.revision(),

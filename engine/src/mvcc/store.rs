@@ -20,6 +20,8 @@ pub struct Store {
     /// Newest last, at most `COMPACT_HASHES_MAX`.
     pub(super) hashes: Arc<[CompactHash]>,
     pub(super) holds: Arc<Holds>,
+    /// A transaction is begun, has changed something and waits to go on.
+    pub(super) is_paused: bool,
     /// Something changed since the last publish.
     pub(super) is_dirty: bool,
     /// The last change gave memory back: the next publish asks the epoch to free it soon.
@@ -124,6 +126,7 @@ impl Store {
             space,
             hashes,
             holds,
+            is_paused: false,
             is_dirty: false,
             is_freeing: false,
         };
@@ -176,6 +179,8 @@ impl Store {
     /// Goes on with the transaction that [`Write::pause`] left after so many changes. Nothing was
     /// changed and nothing published in between.
     pub fn resume(&mut self, changes: u32) -> Write<'_> {
+        assert!(self.is_paused == (changes > 0));
+        self.is_paused = false;
         let main = self.marks.revision + i64::from(changes == 0);
         Write {
             store: self,
@@ -186,6 +191,8 @@ impl Store {
 
     /// Shows readers everything so far. Once a batch; free if nothing changed.
     pub fn publish(&mut self) {
+        // R9: all of a transaction or nothing.
+        assert!(!self.is_paused);
         if !self.is_dirty {
             return;
         }
@@ -415,6 +422,7 @@ impl Write<'_> {
     /// Leaves the transaction for a while, to be taken up by [`Store::resume`] with what this answers.
     #[must_use]
     pub fn pause(self) -> u32 {
+        self.store.is_paused = self.changes > 0;
         self.changes
     }
 

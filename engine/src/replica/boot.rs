@@ -34,6 +34,8 @@ pub struct ReplicaConfig {
     pub request_ids: Arc<RequestIds>,
     /// etcd's flag: 0 is 2 GiB, negative is none.
     pub quota_bytes: i64,
+    /// Whether the NOSPACE alarm ends by itself once there is room again.
+    pub auto_disarm: bool,
     /// Whether and how it compacts without being asked, while it leads.
     pub auto_compaction: Option<AutoCompaction>,
     /// A checkpoint is due after this many bytes of log, or as many as the state has if those are

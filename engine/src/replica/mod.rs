@@ -4,6 +4,7 @@
 //! published; after a failed write nothing is acknowledged any more, and who waits is told.
 //! Never: a syscall, a clock, a thread. Start at `Replica::turn`; `boot.rs` is how one comes to be.
 
+mod alarm;
 mod auto_compaction;
 mod boot;
 mod checkpoint;
@@ -30,13 +31,14 @@ pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};
 pub use published::{ClusterView, Counts, Published, ReadGate, Status};
 
-use crate::apply::{Halt, Machine};
+use crate::apply::{Halt, Machine, Quota};
 use crate::disk::{DiskDone, DiskOp, OpId};
 use crate::limits::{INBOX_BYTES_MAX, NOTICES_MAX};
 use crate::mvcc::{NeedRead, Reader};
 use crate::raft::Raft;
 use crate::types::{Index, Millis, ReplyTo};
 use crate::wal::{Wal, WalFailed};
+use alarm::{Alarm, Relief};
 use auto_compaction::AutoCompactor;
 use waiting::Waiting;
 
@@ -63,6 +65,9 @@ pub struct Replica {
     announced: Announced,
     /// Whether this member has raised its alarm since it last had space.
     alarm: Alarm,
+    /// While the alarm is on, with `--auto-disarm`.
+    relief: Option<Relief>,
+    quota: Quota,
     /// The changes that the published cluster view shows.
     cluster_changes: u64,
     counts: Counts,
@@ -163,16 +168,6 @@ enum Announced {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alarm {
-    Silent,
-    /// Proposed when the member list and the alarms had seen this many changes; not again before
-    /// there is another one.
-    Asked {
-        changes: u64,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stopping {
     No,
     /// What was taken over still goes into the log.
@@ -192,6 +187,7 @@ impl Replica {
     ) -> Self {
         let mut replica = Self {
             compactor: config.auto_compaction.map(AutoCompactor::new),
+            quota: Quota::from_flag(config.quota_bytes),
             config,
             raft,
             wal,
@@ -207,6 +203,7 @@ impl Replica {
             checkpoint,
             announced: Announced::No,
             alarm: Alarm::Silent,
+            relief: None,
             cluster_changes: 0,
             counts: Counts::default(),
             stopping: Stopping::No,

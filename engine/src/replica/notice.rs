@@ -34,6 +34,11 @@ pub enum Notice {
         /// Whether a CORRUPT alarm refuses it; else it took too long.
         is_corrupt: bool,
     },
+    /// The NOSPACE alarm of this member is on its way out, as there is room again.
+    AlarmLifted {
+        /// Bytes of data now.
+        used: u64,
+    },
     /// The space of all compactions up to a revision is given back.
     CompactionFinished {
         /// Up to which.

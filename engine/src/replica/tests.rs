@@ -49,6 +49,7 @@ fn config() -> ReplicaConfig {
         request_ids: Arc::new(RequestIds::new(me, 0)),
         quota_bytes: 0,
         auto_compaction: None,
+        auto_disarm: false,
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
         checkpoint_unfiled_bytes: u64::MAX,

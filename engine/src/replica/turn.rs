@@ -2,17 +2,15 @@
 
 use std::mem;
 
-use basalt_pb::etcdserverpb::{
-    AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
-};
+use basalt_pb::etcdserverpb::CompactionRequest;
 use basalt_pb::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use prost::Message;
 
 use super::auto_compaction::{Ended, Seen};
 use super::confchange::read_change;
 use super::{
-    Alarm, Announced, CheckpointFailed, CheckpointJob, ClusterView, Failure, Notice, Proposals,
-    Replica, Status, Stopping, Turn,
+    Announced, CheckpointFailed, CheckpointJob, ClusterView, Failure, Notice, Proposals, Replica,
+    Status, Stopping, Turn,
 };
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
@@ -49,7 +47,9 @@ impl Replica {
             self.machine.store_mut().publish();
             self.begin_checkpoint(now);
         }
-        let more = self.has_more.then_some(now);
+        // What it proposes is for the next turn's frame.
+        let has_more = self.lift_alarm() || self.has_more;
+        let more = has_more.then_some(now);
         self.publish_cluster();
         self.publish_status();
         self.end_log();
@@ -212,37 +212,6 @@ impl Replica {
         self.push_front(batch);
     }
 
-    /// Tells the cluster that this member has no space, for writes that did not fit and for a log
-    /// that cannot grow; answers those who waited for that.
-    fn raise_alarm(&mut self) {
-        let changes = self.machine.cluster_changes();
-        if self.alarm != (Alarm::Asked { changes }) {
-            self.alarm = Alarm::Silent;
-        }
-        if self.machine.alarms().is_no_space() {
-            for to in self.over_quota.drain(..) {
-                self.replies.push(to, Outcome::Refused(Refused::NoSpace));
-            }
-            return;
-        }
-        let is_low = matches!(self.wal.space(), Space::Low { .. });
-        let wanted = !self.over_quota.is_empty() || is_low;
-        let may = self.raft.is_leader() && self.stopping == Stopping::No;
-        if !wanted || !may || self.alarm != Alarm::Silent {
-            return;
-        }
-        let request = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: self.config.me.0,
-            alarm: AlarmType::Nospace as i32,
-        };
-        let mut batch = Proposals::new();
-        let id = self.config.request_ids.draw();
-        batch.push(None, id, field::ALARM, &request.encode_to_vec());
-        self.alarm = Alarm::Asked { changes };
-        self.push_front(batch);
-    }
-
     /// Proposes the compaction that is due by `--auto-compaction-*`; when to look again.
     fn compact_by_rule(&mut self, now: Millis) -> Option<Millis> {
         let store = self.machine.store();
@@ -286,7 +255,7 @@ impl Replica {
         wake.filter(|_| self.stopping == Stopping::No)
     }
 
-    fn push_front(&mut self, batch: Proposals) {
+    pub(super) fn push_front(&mut self, batch: Proposals) {
         self.inbox_bytes += batch.bytes_len();
         self.inbox.push_front(batch);
     }

@@ -75,7 +75,7 @@ impl<B: Backend> Services<B> {
     ) -> Result<(), Error> {
         let request = PutRequest::read(message)?;
         self.admit(Rpc::Put, false, meta)?;
-        if !self.quota.allows(put_cost(&request), self.db_size()) {
+        if !self.quota.allows(put_cost(&request), self.used_bytes()) {
             return self.refuse_for_space(call, Rpc::Put);
         }
         check_put(&request)?;
@@ -226,7 +226,7 @@ impl<B: Backend> Services<B> {
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
         self.admit(Rpc::Txn, false, meta)?;
-        if !self.quota.allows_txn(txn, self.db_size()) {
+        if !self.quota.allows_txn(txn, self.used_bytes()) {
             return self.refuse_for_space(call, Rpc::Txn);
         }
         txn::check(txn, self.config.max_txn_ops)?;

@@ -149,8 +149,8 @@ impl<B: Backend> Services<B> {
 
     /// Bytes of the store, as the quota counts them.
     #[inline]
-    pub(super) fn db_size(&self) -> u64 {
-        self.backend.published().status().db_size
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.backend.published().status().db_size_in_use
     }
 
     /// Raises this member's alarm; when that is done the client hears why.

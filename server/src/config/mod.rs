@@ -69,6 +69,8 @@ pub struct Config {
     pub threads: Threads,
     /// `--hardened`.
     pub hardened: bool,
+    /// `--auto-disarm`.
+    pub auto_disarm: bool,
     /// `--accept-data-loss`.
     pub accept_data_loss: bool,
 }
@@ -321,6 +323,7 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
         },
         threads: threads(&settings.text("threads"))?,
         hardened: settings.bool("hardened"),
+        auto_disarm: settings.bool("auto-disarm"),
         accept_data_loss: settings.bool("accept-data-loss"),
         name,
         advertise_peer,

@@ -15,7 +15,7 @@ pub const RECEIVED_SIGNAL: &str = "received signal; shutting down";
 pub const FINISHED_COMPACTION: &str = "finished scheduled compaction";
 /// A state image is on disk; field `snapshot-index`.
 pub const SAVED_SNAPSHOT: &str = "saved snapshot";
-/// Defragment was asked for and answered; field `directory`.
+/// Defragment was asked for and answered; fields `current-db-size-bytes` and `current-db-size-in-use-bytes`.
 pub const FINISHED_DEFRAG: &str = "finished defragmenting directory";
 
 /// Set and ignored, as in etcd.

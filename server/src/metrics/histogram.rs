@@ -68,6 +68,16 @@ impl Sum {
         sum
     }
 
+    /// So many that took no time; `bounds` as the family has them.
+    pub(super) fn at_once(times: u64, bounds: usize) -> Sum {
+        let mut counts = vec![0; bounds + 1];
+        counts[0] = times;
+        Sum {
+            counts,
+            seconds: 0.0,
+        }
+    }
+
     /// For a family in milliseconds, whose bounds are the same.
     pub(super) fn in_millis(mut self) -> Sum {
         self.seconds *= 1000.0;

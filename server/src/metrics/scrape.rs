@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use basalt_engine::mvcc::KeyRange;
+use basalt_net::grpc::Code;
 use basalt_net::reactor::{Counter, Stats};
 use basalt_pb::etcdserverpb;
+use basalt_pb::paths::maintenance;
 
 use super::calls::{CODES, Calls, METHODS, labels};
 use super::histogram::{Histogram, Sum};
@@ -82,6 +84,12 @@ impl Scrape<'_> {
                 for (member, alarm) in &registry.published.cluster().alarms {
                     family.value(&[alarm_name(*alarm), &format!("{:x}", member.0)], 1.0);
                 }
+            }
+            "etcd_disk_backend_defrag_duration_seconds" => {
+                let method = super::method(maintenance::DEFRAGMENT).expect("it is served");
+                let answered =
+                    self.sum(|own| &own.calls.handled[method.index()][Code::Ok as usize]);
+                family.histogram(&[], &Sum::at_once(answered as u64, DEFRAG_BOUNDS));
             }
             "etcd_disk_wal_fsync_duration_seconds" => {
                 family.histogram(&[], &Sum::of([&registry.engine.wal_sync]))
@@ -316,6 +324,9 @@ impl Scrape<'_> {
             .sum::<u64>() as f64
     }
 }
+
+/// Buckets of the defragmentation histogram.
+const DEFRAG_BOUNDS: usize = 13;
 
 fn alarm_name(alarm: i32) -> &'static str {
     etcdserverpb::AlarmType::try_from(alarm).map_or("UNKNOWN", |alarm| alarm.as_str_name())

@@ -68,6 +68,10 @@ pub(super) fn tell(notice: Notice, metrics: &EngineMetrics) {
                 ),
             }
         }
+        Notice::AlarmLifted { used } => tracing::info!(
+            "current-db-size-in-use-bytes" = used,
+            "disarming the NOSPACE alarm"
+        ),
         Notice::CompactionFinished {
             revision,
             took,

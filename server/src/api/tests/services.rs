@@ -146,6 +146,17 @@ fn leadership_moves_to_nobody_else() {
     assert_eq!(bench.answer::<pb::DefragmentResponse>(stream).header, None);
 }
 
+/// [MNT-3] A defragmentation is answered from where it came in: nothing is proposed, nothing given to the worker.
+#[test]
+fn a_defragmentation_is_answered_at_once() {
+    let mut bench = Bench::new();
+    let stream = bench.ask(maintenance::DEFRAGMENT, &pb::DefragmentRequest {});
+    assert_eq!(bench.answer::<pb::DefragmentResponse>(stream).header, None);
+    let backend = bench.api.backend_mut();
+    assert!(backend.proposed.is_empty());
+    assert!(backend.works.is_empty());
+}
+
 /// [HEALTH-1] What load balancers ask.
 #[test]
 fn health_is_serving_and_other_services_are_unknown() {

@@ -133,7 +133,7 @@ fn proposals_without_an_answer_time_out() {
 #[test]
 fn puts_above_the_quota_raise_the_alarm() {
     let mut bench = Bench::new();
-    bench.api.services.quota = Quota::from_flag(20_480 + 256);
+    bench.api.services.quota = Quota::from_flag(16_384 + 256);
     let stream = bench.ask(kv::PUT, &pb::PutRequest::default());
     let (to, field, body) = bench.proposed().remove(0);
     assert_eq!(field, 10);
