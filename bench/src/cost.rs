@@ -24,6 +24,7 @@ pub(crate) struct Counters {
     server_ns: u64,
     server_threads_ns: u64,
     server_switches: u64,
+    server_major_faults: u64,
     client_ns: u64,
     machine_ns: u64,
     steal_ns: u64,
@@ -135,6 +136,7 @@ impl Meter {
             server_ns,
             server_threads_ns,
             server_switches,
+            server_major_faults: self.server.and_then(major_faults).unwrap_or_default(),
             client_ns: process_clock(std::process::id())?,
             machine_ns,
             steal_ns,
@@ -186,6 +188,9 @@ impl Counters {
                 .server_threads_ns
                 .saturating_sub(self.server_threads_ns),
             server_switches: later.server_switches.saturating_sub(self.server_switches),
+            server_major_faults: later
+                .server_major_faults
+                .saturating_sub(self.server_major_faults),
             client_cpu_ns: client,
             machine_less_client_ns: (later.machine_ns - self.machine_ns).saturating_sub(client),
             steal_ns: later.steal_ns - self.steal_ns,
@@ -222,6 +227,14 @@ fn threads_clock(process: u32) -> Result<(u64, u64)> {
         sum.1 += words.nth(1).unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// Of a process since it began, its threads' included.
+fn major_faults(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may hold anything; the state is the first word behind it, the count the tenth.
+    let (_, behind) = text.rsplit_once(')')?;
+    behind.split_whitespace().nth(9)?.parse().ok()
 }
 
 /// Busy and stolen nanoseconds of all CPUs together.

@@ -143,6 +143,9 @@ pub(crate) struct Cell {
     /// All servers are loaded once and stay up, one at a time is driven: for large data sets, whose loading would take most of the time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stay_up: bool,
+    /// Mebibytes that each server may use, its files in the page cache included; the machine's without it. Needs --cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max_mib: Option<u32>,
     #[serde(default)]
     pub load: Load,
     #[serde(default)]
@@ -301,6 +304,10 @@ pub(crate) struct Shape {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub spans: bool,
+    /// Few keys are asked for often, by Zipf's law, instead of all alike
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub zipf: bool,
     /// Reads for each write of the mixed workload
     #[arg(long, default_value_t = 1.0)]
     pub read_ratio: f64,
@@ -327,6 +334,7 @@ impl Default for Shape {
             serializable: false,
             limit: 1000,
             spans: false,
+            zipf: false,
             read_ratio: 1.0,
             conflict_percent: 0,
             batch: 10,

@@ -175,6 +175,9 @@ pub(crate) struct Cost {
     pub server_threads_ns: u64,
     /// Switches of the server's threads from and to a CPU.
     pub server_switches: u64,
+    /// Faults of the server for which a page was read from a disk.
+    #[serde(default)]
+    pub server_major_faults: u64,
     /// Nanoseconds of CPU of this generator.
     pub client_cpu_ns: u64,
     /// Busy nanoseconds of all CPUs without this generator: also the kernel's workers, and whatever else runs. Steps of 10 ms.

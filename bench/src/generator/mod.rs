@@ -22,6 +22,7 @@ mod restart;
 mod run;
 mod template;
 mod workload;
+mod zipf;
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;

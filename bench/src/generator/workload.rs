@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::keys::Keys;
 use super::requests::{Templates, list_page, load_batch, page, txn_of_compare, txn_of_puts};
 use super::template::longest_alike;
+use super::zipf::Zipf;
 use crate::plan::{Kind, Shape};
 
 /// The method that a request goes to.
@@ -148,6 +149,8 @@ pub(crate) struct Workload {
     shape: Shape,
     keys: Keys,
     random: fastrand::Rng,
+    /// Draws keys when they are not to be asked for alike.
+    zipf: Option<Zipf>,
     value: Vec<u8>,
     /// By key: the newest revision of a change that was acknowledged or read; 0 when none was.
     seen: Vec<i64>,
@@ -176,6 +179,7 @@ impl Workload {
             shape: shape.clone(),
             keys,
             random,
+            zipf: shape.zipf.then(|| Zipf::new(shape.keys)),
             value,
             seen: vec![0; shape.keys as usize],
             revision: 0,
@@ -224,7 +228,11 @@ impl Workload {
 
     /// Writes the next request.
     pub(crate) fn draw(&mut self, out: &mut Vec<u8>) -> Question {
-        let mut key = self.random.u32(0..self.keys.count);
+        let mut key = match &self.zipf {
+            None => self.random.u32(0..self.keys.count),
+            // Frequent keys lie anywhere, not side by side.
+            Some(zipf) => spread(zipf.rank(self.random.f64()), self.keys.count),
+        };
         let ask = match self.shape.workload {
             Kind::Put => Ask::Put,
             Kind::Get => Ask::Get,

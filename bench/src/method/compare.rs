@@ -1,11 +1,12 @@
 //! A plan from its first slice to its summary. One cell at a time, rounds of servers there and back, each slice as `slice.rs` runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result};
 
+use super::cgroup::Cgroup;
 use super::host;
 use super::interrupt::Interrupt;
 use super::judge::{self, Disturbance};
@@ -169,9 +170,23 @@ impl Run<'_> {
             self.progress.spend(stage.cell.begin_seconds(stage.method));
         }
         let mut repeats = stage.method.repeats_max;
+        let mut failed = BTreeSet::new();
         for round in 1..=stage.method.rounds(stage.placement) {
             for name in Method::round(servers) {
-                let measured = self.settle_slice(stage, name, round, &up, &mut repeats)?;
+                if failed.contains(name) {
+                    continue;
+                }
+                let measured = match self.settle_slice(stage, name, round, &up, &mut repeats) {
+                    Ok(measured) => measured,
+                    Err(error) if self.interrupt.exit_code().is_some() => return Err(error),
+                    Err(error) => {
+                        // What one server cannot do, the others may: they are measured all the same.
+                        self.fail(format!("{}: {error:#}", stage.name()));
+                        up.retain(|(up, _)| up != name);
+                        failed.insert(name.clone());
+                        continue;
+                    }
+                };
                 let Some(digest) = measured.figures.verified.digest else {
                     continue;
                 };
@@ -209,9 +224,17 @@ impl Run<'_> {
             .find(|program| program.name == name)
             .with_context(|| format!("no program for {name}"))?;
         let folder = format!("basalt-bench-{}-{}", std::process::id(), self.starts);
+        let cgroup = match stage.cell.memory_max_mib {
+            None => None,
+            Some(mib) => {
+                let parent = self.options.cgroup.as_ref().context(CGROUP_MISSING)?;
+                let bytes_max = u64::from(mib) << 20;
+                Some(Cgroup::create(parent, &folder, bytes_max)?)
+            }
+        };
         let folder = self.options.data_root.join(folder);
         self.cpus
-            .start_server(stage.placement, || Process::start(program, &folder))
+            .start_server(stage.placement, || Process::start(program, &folder, cgroup))
     }
 
     /// One slice, again and again while it is disturbed and repeats are left. What is written counts, or says why it does not.
@@ -405,6 +428,9 @@ impl Stage<'_> {
         format!("{} {}", self.cell.name, self.placement.name())
     }
 }
+
+const CGROUP_MISSING: &str =
+    "the cell bounds its servers' memory: name a control group with --cgroup DIR";
 
 /// The end of a server's log.
 fn log_of(server: Option<&Up>) -> String {

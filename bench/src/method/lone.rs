@@ -138,7 +138,7 @@ fn start(lone: &Lone, cpus: &Cpus) -> Result<Process> {
     let program = lone.paths.find(&lone.server)?;
     let folder = format!("basalt-bench-{}", std::process::id());
     let folder = lone.data_root.join(folder);
-    cpus.start_server(lone.placement(), || Process::start(&program, &folder))
+    cpus.start_server(lone.placement(), || Process::start(&program, &folder, None))
 }
 
 const BAR_STEPS: u64 = 1000;

@@ -3,6 +3,7 @@
 //! Promises: a slice that counts was quiet, verified and durable, or says what it was not; a run ends in bounded time; no
 //! server outlives it. Never: judges what a figure means, that is `report`'s. Start at `compare.rs`.
 
+mod cgroup;
 mod compare;
 mod host;
 mod interrupt;

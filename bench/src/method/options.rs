@@ -56,6 +56,10 @@ pub(crate) struct Options {
     /// Where the servers' data lie while they run: decides which disk is measured
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     pub data_root: PathBuf,
+    /// A control group of the kernel's with memory, below which servers of cells with little memory get groups of their own, such as
+    /// /sys/fs/cgroup/bench. Needs the right to make them
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
     /// Plain lines also on a terminal
     #[arg(long)]
     pub no_progress: bool,

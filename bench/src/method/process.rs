@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::cgroup::Cgroup;
 use super::programs::Program;
 use crate::generator::Started;
 use crate::plan::Ending;
@@ -19,8 +20,15 @@ use crate::plan::Ending;
 /// The process and its data.
 pub(crate) struct Process {
     program: Program,
+    /// Of the child.
+    cgroup: Option<Cgroup>,
     child: Child,
     folder: PathBuf,
+    at: Addresses,
+}
+
+/// Where a server listens.
+struct Addresses {
     client: SocketAddr,
     peer: SocketAddr,
     /// Where plain HTTP is answered; the same as `client` unless the program has it apart.
@@ -32,7 +40,7 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started or is not ready in time; its log's end is part of the error.
-    pub(crate) fn start(program: &Program, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(program: &Program, folder: &Path, cgroup: Option<Cgroup>) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let (client, peer) = (free_address()?, free_address()?);
         let http = if program.http_apart {
@@ -40,14 +48,14 @@ impl Process {
         } else {
             client
         };
-        let child = spawn(program, folder, client, peer, http)?;
+        let at = Addresses { client, peer, http };
+        let child = spawn(program, folder, &at, cgroup.as_ref())?;
         let mut process = Self {
             program: program.clone(),
+            cgroup,
             child,
             folder: folder.to_owned(),
-            client,
-            peer,
-            http,
+            at,
         };
         process.await_ready(&program.name)?;
         Ok(process)
@@ -78,20 +86,14 @@ impl Process {
         }
         self.forget();
         let at = Instant::now();
-        self.child = spawn(
-            &self.program,
-            &self.folder,
-            self.client,
-            self.peer,
-            self.http,
-        )?;
+        self.child = spawn(&self.program, &self.folder, &self.at, self.cgroup.as_ref())?;
         let process = self.child.id();
         Ok(Started { at, process })
     }
 
     /// Where clients connect.
     pub(crate) fn client(&self) -> SocketAddr {
-        self.client
+        self.at.client
     }
 
     /// Its number.
@@ -111,7 +113,11 @@ impl Process {
         let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
         // A server may log whole requests.
         let cut = |line: &&str| line.chars().take(LOG_LINE_CHARS).collect::<String>();
-        last.iter().map(cut).collect::<Vec<_>>().join("\n")
+        let mut text = last.iter().map(cut).collect::<Vec<_>>().join("\n");
+        if self.cgroup.as_ref().is_some_and(|group| group.kills() > 0) {
+            text.push_str("\nthe kernel killed it: it used more memory than its group may");
+        }
+        text
     }
 
     /// It has ended: its number may become another's.
@@ -122,7 +128,7 @@ impl Process {
 
     fn await_ready(&mut self, name: &str) -> Result<()> {
         let began = Instant::now();
-        while !is_ready(self.http) {
+        while !is_ready(self.at.http) {
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
                 bail!(
                     "{name} is not ready after {:.1} s; its log ends with:\n{}",
@@ -150,15 +156,26 @@ impl Drop for Process {
 fn spawn(
     program: &Program,
     folder: &Path,
-    client: SocketAddr,
-    peer: SocketAddr,
-    http: SocketAddr,
+    at: &Addresses,
+    cgroup: Option<&Cgroup>,
 ) -> Result<Child> {
+    let Addresses { client, peer, http } = at;
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"))?;
-    let mut command = Command::new(&program.binary);
+    let mut command = match cgroup {
+        None => Command::new(&program.binary),
+        Some(cgroup) => {
+            // The shell becomes a member and then the server, so that no page of that is another group's.
+            let mut shell = Command::new("/bin/sh");
+            shell
+                .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+                .arg(cgroup.members())
+                .arg(&program.binary);
+            shell
+        }
+    };
     command
         .args(&program.arguments)
         .args(["--name", "m", "--data-dir"])

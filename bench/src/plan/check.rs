@@ -86,6 +86,12 @@ impl Cell {
         if self.load.restart.is_some() && self.stay_up {
             problems.push("a server that is restarted does not stay up".to_owned());
         }
+        if self
+            .memory_max_mib
+            .is_some_and(|mib| !(16..=1_048_576).contains(&mib))
+        {
+            problems.push("memory_max_mib is 16 to 1048576".to_owned());
+        }
         problems.extend(self.load.problems());
         problems.extend(self.shape.problems());
         problems

@@ -65,6 +65,7 @@ pub(super) fn plan(value: &Value) -> Result<Plan> {
             method: "comparison".to_owned(),
             servers: None,
             stay_up: false,
+            memory_max_mib: None,
             load,
             shape,
         }],

@@ -189,6 +189,7 @@ fn figures(
             server_cpu_ns: (cpu * 1e3 * operations as f64) as u64,
             server_threads_ns: (cpu * 1e3 * operations as f64) as u64,
             server_switches: 100,
+            server_major_faults: u64::from(cell.memory_max_mib.is_some()) * operations / 9,
             client_cpu_ns: 1_700 * operations,
             machine_less_client_ns: (cpu * 1.12e3 * operations as f64) as u64,
             steal_ns: 0,

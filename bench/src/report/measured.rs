@@ -234,6 +234,10 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         Some(Ending::Stop) => "; then SIGTERM and a restart",
         Some(Ending::Kill) => "; then SIGKILL under this load and a restart",
     };
+    let keys = if shape.zipf { ", by Zipf's law" } else { "" };
+    let memory = cell
+        .memory_max_mib
+        .map_or_else(String::new, |mib| format!("; {mib} MiB of memory"));
     let time = plan
         .methods
         .get(&cell.method)
@@ -241,7 +245,7 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
             format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
         });
     format!(
-        "{what}; {} connections, {pace}{beside}{restart}; {} keys of {} B, values of {} B{time}",
+        "{what}; {} connections, {pace}{beside}{restart}; {} keys of {} B, values of {} B{keys}{memory}{time}",
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }

@@ -161,6 +161,16 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         of: |f| Some(f.per_operation.server_switches),
     },
     Quantity {
+        id: "major-faults",
+        label: "major faults per operation",
+        unit: Unit::Count,
+        better: Some(Better::Lower),
+        of: |f| {
+            let faults = f.cost.server_major_faults;
+            (faults > 0).then(|| faults as f64 / f.answered.max(1) as f64)
+        },
+    },
+    Quantity {
         id: "flushes",
         label: "flushes per operation",
         unit: Unit::Count,

@@ -203,6 +203,7 @@ fn is_shown(quantity: &Quantity, measured: &[&Measured<'_>]) -> bool {
         && match quantity.id {
             "cpu" | "cpu-inner" | "p99" => true,
             "connects" | "idle-bytes" | "used-bytes" => true,
+            "major-faults" => any(|m| m.cell.memory_max_mib.is_some()),
             "restart" | "restart-cpu" | "restart-resident" => true,
             "walk" | "beside" | "beside-rate" => true,
             "stall" => any(|m| m.cell.load.beside.is_some()),
@@ -326,6 +327,7 @@ const TITLES: &[(&str, &str)] = &[
     ("W27", "puts and gets beside a defragmentation"),
     ("W28", "puts beside a snapshot"),
     ("W29", "restarts"),
+    ("W30", "more data than memory"),
     ("W31", "idle connections"),
     ("W35", "overload"),
 ];

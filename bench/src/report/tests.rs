@@ -226,6 +226,8 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
         "; then SIGKILL under this load and a restart;",
         "| restart to the first linearizable get |",
         "| W31 | memory of an idle connection | W31-idle-10k |",
+        "| W30 | p99 of gets with eight times more data than memory | W30-more-than-memory |",
+        "by Zipf's law; 512 MiB of memory;",
         "| time of a walk over all keys |",
         "| time of what was done beside |",
     ] {

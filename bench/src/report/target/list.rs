@@ -314,6 +314,16 @@ pub(super) static TARGETS: &[Target] = &[
         aim: Aim::AtMost,
     },
     Target {
+        workload: "W30",
+        title: "p99 of gets with eight times more data than memory",
+        figure: "reads-p99",
+        applies: any,
+        must: 2.0,
+        moon: Some(4.0),
+        headline: None,
+        aim: Aim::TimesBetter,
+    },
+    Target {
         workload: "W31",
         title: "memory of an idle connection",
         figure: "idle-bytes",
