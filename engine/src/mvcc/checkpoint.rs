@@ -129,7 +129,7 @@ impl Store {
             written: Vec::new(),
             at: 0,
             named: Vec::new(),
-            index: IndexCursor::new(marks.revision),
+            index: IndexCursor::new(&self.view()),
             phase: Phase::Files,
         })
     }

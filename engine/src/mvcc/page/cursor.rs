@@ -14,16 +14,19 @@ pub(in crate::mvcc) struct IndexCursor {
     revision: i64,
     at: Resume,
     writer: IndexWriter,
+    /// Live keys at the revision that were not written yet: none at the end.
+    live_left: u32,
     is_complete: bool,
 }
 
 impl IndexCursor {
-    /// Begins before the first key.
-    pub(in crate::mvcc) fn new(revision: i64) -> Self {
+    /// Of the index that `view` shows.
+    pub(in crate::mvcc) fn new(view: &View<'_>) -> Self {
         Self {
-            revision,
+            revision: view.revision(),
             at: Resume::default(),
             writer: IndexWriter::default(),
+            live_left: view.root.live(),
             is_complete: false,
         }
     }
@@ -51,7 +54,11 @@ impl IndexCursor {
                 }
                 left -= 1;
                 match view.entry_at(leaf.entry(index), self.revision) {
-                    Ok(Some(entry)) => self.writer.push(key, &entry, out),
+                    Ok(Some(entry)) => {
+                        let live = u32::from(entry.is_live());
+                        self.live_left = self.live_left.checked_sub(live).expect(NOT_AS_IT_WAS);
+                        self.writer.push(key, &entry, out);
+                    }
                     Ok(None) => {}
                     Err(need) => return ControlFlow::Break((key.to_vec(), Some(need))),
                 }
@@ -63,11 +70,15 @@ impl IndexCursor {
             self.at.set(&key);
             return need.map_or(Ok(true), Err);
         }
+        assert!(self.live_left == 0, "{NOT_AS_IT_WAS}");
         self.writer.finish(out);
         self.is_complete = true;
         Ok(false)
     }
 }
+
+/// A start would serve another state than the log made.
+const NOT_AS_IT_WAS: &str = "each key that was live at the revision is written once";
 
 #[cfg(test)]
 mod tests;

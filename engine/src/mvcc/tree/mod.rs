@@ -118,6 +118,11 @@ impl Node {
         }
     }
 
+    /// How many keys below it have a newest record that is no tombstone.
+    pub(crate) fn live(&self) -> u32 {
+        self.summary().live
+    }
+
     fn summary(&self) -> Summary {
         self.body.summary()
     }

@@ -86,7 +86,7 @@ fn the_index_is_written_as_it_was_while_keys_change_and_are_compacted() {
         let pin = reader.pin();
         let _hold = reader.hold(pin.view().finished()).unwrap();
         let expected = entries(pin.view().root);
-        let mut cursor = IndexCursor::new(pin.view().revision());
+        let mut cursor = IndexCursor::new(&pin.view());
         drop(pin);
         let bytes = random.usize(1..40_000);
         let found = written(&reader, &mut cursor, bytes, || {
@@ -116,7 +116,7 @@ fn a_cold_segment_is_asked_for_only_where_a_key_has_changed_since() {
     store.publish();
     let expected = entries(reader.pin().view().root);
     let cold = store.segment_of(&[20]).unwrap();
-    let mut cursor = IndexCursor::new(store.revision());
+    let mut cursor = IndexCursor::new(&reader.pin().view());
     store.write().put(&[20], b"new", LeaseId(0));
     for filler in 0..20u8 {
         store.write().put(&[100, filler], b"later", LeaseId(0));
