@@ -68,6 +68,7 @@ fn targets(out: &mut String, measured: &[Measured<'_>]) {
     );
     for outcome in &outcomes {
         let target = outcome.target;
+        let [least, most] = outcome.ends();
         let bound = |bound: Option<f64>| {
             bound.map_or_else(|| "—".to_owned(), |bound| target.bound_text(bound))
         };
@@ -81,8 +82,8 @@ fn targets(out: &mut String, measured: &[Measured<'_>]) {
             bound(Some(target.must)),
             bound(target.moon),
             target.reached_text(outcome.reached.median),
-            target.reached_text(outcome.reached.low),
-            target.reached_text(outcome.reached.high),
+            least,
+            most,
             outcome.verdict.text(),
         );
     }

@@ -54,6 +54,18 @@ pub(super) struct Outcome<'a> {
     pub verdict: Verdict,
 }
 
+impl Outcome<'_> {
+    /// The ends of the interval, as they are written, the smaller one first.
+    pub(super) fn ends(&self) -> [String; 2] {
+        let Ratio { low, high, .. } = self.reached;
+        let ends = match self.target.aim {
+            Aim::TimesBetter | Aim::Itself => [low, high],
+            Aim::Growth | Aim::AtMost => [high, low],
+        };
+        ends.map(|end| self.target.reached_text(end))
+    }
+}
+
 /// What the measurement says about the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -256,6 +268,22 @@ mod tests {
             assert!(target.quantity().better.is_some(), "{}", target.title);
             assert!(target.moon.is_none_or(|moon| moon > target.must));
         }
+    }
+
+    #[test]
+    fn a_bound_from_above_is_held_by_less_and_written_as_it_is() {
+        let stall = all().iter().find(|target| target.workload == "W27");
+        let target = stall.unwrap();
+        assert_eq!(target.bound_text(target.must), "at most 50.0 ms");
+        let reached = |low_us: f64, high_us: f64| Ratio {
+            median: 1.0 / high_us,
+            low: 1.0 / high_us,
+            high: 1.0 / low_us,
+            slices: 2,
+        };
+        assert_eq!(verdict(target, &reached(2e3, 4e3)), Verdict::Moon);
+        assert_eq!(verdict(target, &reached(2e3, 40e3)), Verdict::Must);
+        assert_eq!(verdict(target, &reached(2e3, 60e3)), Verdict::Missed);
     }
 
     #[test]
