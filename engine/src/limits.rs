@@ -158,6 +158,15 @@ pub const WAL_READ_BYTES: usize = 1 << 20;
 /// Free segments kept beside the next one; more are removed, smallest first.
 pub const WAL_SPARE_SEGMENTS_MAX: usize = 16;
 
+/// One read of a segment that a server writes to: the shorter, the less is written meanwhile.
+pub const INSPECT_CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes of a segment that an inspection keeps in memory; none is longer but by damage.
+pub const INSPECT_KEPT_BYTES_MAX: u64 = 1 << 30;
+
+/// Harmless changes that an inspection lists; a disk that made more of them is known well enough.
+pub const BLEMISHES_MAX: usize = 1000;
+
 /// One chunk of a checkpoint file.
 pub const CHECKPOINT_CHUNK_BYTES_MAX: usize = 1 << 20;
 

@@ -5,11 +5,14 @@
 pub mod api;
 pub mod boot;
 pub mod config;
+pub mod doctor;
 pub mod http;
+pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod restore;
 pub mod shutdown;
 pub mod systemd;
 pub mod threads;
+mod tools;
 pub mod version;

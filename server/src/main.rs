@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use basalt::boot::boot;
 use basalt::config::{self, Config, Exit, Warning};
 use basalt::shutdown::{self, Shutdown};
-use basalt::{log, restore, systemd, threads, version};
+use basalt::{doctor, inspect, log, restore, systemd, threads, version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[global_allocator]
@@ -15,8 +15,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut words = env::args_os().skip(1).peekable();
-    if words.next_if(|word| word == "restore").is_some() {
-        return restore::main(words);
+    let command = words.peek().cloned().map(text);
+    match command.as_deref() {
+        Some("restore") => return restore::main(words.skip(1)),
+        Some("inspect") => return inspect::main(words.skip(1)),
+        Some("doctor") => return doctor::main(words.skip(1)),
+        _ => {}
     }
     let args: Vec<String> = words.map(text).collect();
     let variables = env::vars_os().map(|(name, value)| (text(name), text(value)));

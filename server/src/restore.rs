@@ -25,6 +25,7 @@ use clap::Parser;
 
 use crate::boot::{BootError, FirstMembers, wal_limits};
 use crate::config::{self, Config, Exit};
+use crate::tools::parse;
 
 /// Restores a snapshot into a data directory.
 #[derive(Debug, Parser)]
@@ -90,17 +91,9 @@ enum RestoreFailed {
 
 /// The command, without its name. Its status is etcdutl's: 128 for a wrong command line, 1 for everything else.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let words = std::iter::once("basalt restore".into()).chain(args);
-    let flags = match Flags::try_parse_from(words) {
+    let flags: Flags = match parse("basalt restore", args, BAD_ARGUMENTS) {
         Ok(flags) => flags,
-        Err(error) if !error.use_stderr() => {
-            print!("{error}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprint!("{error}");
-            return ExitCode::from(BAD_ARGUMENTS);
-        }
+        Err(code) => return code,
     };
     let [file] = &flags.files[..] else {
         eprintln!("Error: snapshot restore requires exactly one argument");

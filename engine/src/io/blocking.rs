@@ -109,6 +109,9 @@ impl BlockingDisk {
 impl Disk for BlockingDisk {
     fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError> {
         let site = op.site();
+        if self.shared.read_only && !matches!(op, DiskOp::List | DiskOp::Read { .. }) {
+            return Err(disk_error(site, libc::EROFS));
+        }
         let done = |result: Result<(), Errno>| result.map(|()| DiskAnswer::Done);
         let result = match op {
             DiskOp::List => self.list().map(DiskAnswer::Names),

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) direct: bool,
     /// The kernel knows RWF_DSYNC here; else a write is followed by fdatasync.
     pub(super) dsync: bool,
+    /// Nothing is written, made, renamed or removed through it.
+    pub(super) read_only: bool,
     /// A file of the log is opened once: by the background worker that makes it, before the log is told of it. Segments of the
     /// revision log are too many to be kept open.
     files: Mutex<BTreeMap<File, Arc<OwnedFd>>>,
@@ -107,9 +109,47 @@ impl DataDir {
             dir,
             direct,
             dsync,
+            read_only: false,
             files: Mutex::default(),
         });
         Ok(Self { shared, notices })
+    }
+
+    /// Opens `path/member` to be read and nothing else, and says whether another process holds it now. The lock is not
+    /// taken: a server may start meanwhile.
+    ///
+    /// # Errors
+    /// It is not there, or the system refuses.
+    pub fn open_read_only(path: &Path) -> Result<(Self, bool), DirRefused> {
+        let member = path.join("member");
+        let refused = |what| {
+            let path = member.clone();
+            move |error: Errno| DirRefused::System {
+                what,
+                path,
+                error: error.into(),
+            }
+        };
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let dir = rustix::fs::open(&member, flags, Mode::empty()).map_err(refused("open"))?;
+        let is_held = match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => true,
+            other => {
+                other.map_err(refused("ask for the lock of"))?;
+                rustix::fs::flock(&dir, FlockOperation::Unlock)
+                    .map_err(refused("give back the lock of"))?;
+                false
+            }
+        };
+        let shared = Arc::new(Shared {
+            dir,
+            direct: true,
+            dsync: false,
+            read_only: true,
+            files: Mutex::default(),
+        });
+        let notices = Vec::new();
+        Ok((Self { shared, notices }, is_held))
     }
 
     /// What an operator should hear: an open mode, or a filesystem without O_DIRECT.
@@ -122,6 +162,12 @@ impl DataDir {
     #[must_use]
     pub fn is_direct(&self) -> bool {
         self.shared.direct
+    }
+
+    /// Whether a write can be durable by itself; else a flush follows it.
+    #[must_use]
+    pub fn has_dsync(&self) -> bool {
+        self.shared.dsync
     }
 
     /// A blocking disk on this directory, for boot or for a worker. All disks of a directory share their open files.
@@ -183,11 +229,19 @@ impl Shared {
     }
 
     fn open(&self, file: File, more: OFlags) -> Result<OwnedFd, Errno> {
-        let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
-        if self.direct {
-            flags |= OFlags::DIRECT;
+        let access = match self.read_only {
+            true => OFlags::RDONLY,
+            false => OFlags::RDWR,
+        };
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
+        let open =
+            |flags| rustix::fs::openat(&self.dir, file.to_string(), flags, Mode::RUSR | Mode::WUSR);
+        match self.direct {
+            // Nobody has tried whether the filesystem knows it.
+            true if self.read_only => open(flags | OFlags::DIRECT).or_else(|_| open(flags)),
+            true => open(flags | OFlags::DIRECT),
+            false => open(flags),
         }
-        rustix::fs::openat(&self.dir, file.to_string(), flags, Mode::RUSR | Mode::WUSR)
     }
 }
 

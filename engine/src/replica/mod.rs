@@ -9,6 +9,7 @@ mod auto_compaction;
 mod boot;
 mod checkpoint;
 mod confchange;
+mod inspect;
 mod job;
 mod notice;
 mod proposals;
@@ -26,6 +27,7 @@ pub use checkpoint::{
     BadContent, CheckpointContent, CheckpointFailed, CheckpointImport, CheckpointJob,
 };
 pub use confchange::BadChange;
+pub use inspect::{CheckpointRefused, CheckpointReport, Integrity, inspect_checkpoint, integrity};
 pub use job::{Job, JobDone};
 pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};

@@ -211,6 +211,7 @@ pub struct CheckpointReader {
     previous: u32,
     pages: Pages,
     chunk: Vec<u8>,
+    stray: Option<u64>,
 }
 
 impl CheckpointReader {
@@ -237,6 +238,7 @@ impl CheckpointReader {
             previous: 0,
             pages: Pages::default(),
             chunk: Vec::new(),
+            stray: None,
         };
         let rotten = Corrupt::Rotten {
             file,
@@ -249,6 +251,7 @@ impl CheckpointReader {
         match Head::decode(&reader.pages.as_slice()[0].0) {
             Some((head, _)) if head.magic == TRAILER_MAGIC && reader.is_here(&head) => {
                 (reader.chunks, reader.chain) = (head.number, head.body);
+                reader.look_behind(HEAD_BYTES);
             }
             _ => return Err(rotten),
         }
@@ -317,10 +320,27 @@ impl CheckpointReader {
         if crc32c::crc32c(&self.chunk) != head.body {
             return Err(rotten);
         }
+        self.look_behind(HEAD_BYTES + self.chunk.len());
         self.offset += (count * PAGE_BYTES) as u64;
         self.previous = digest;
         self.number += 1;
         Ok(Some(&self.chunk))
+    }
+
+    /// The first byte behind a chunk or the trailer that is not zero as it was written. It says nothing about the content,
+    /// but much about the disk.
+    #[must_use]
+    pub fn stray(&self) -> Option<u64> {
+        self.stray
+    }
+
+    /// Looks at what fills the last page behind its first `used` bytes from the current place on.
+    fn look_behind(&mut self, used: usize) {
+        let last = self.pages.as_slice().last().expect("read just now");
+        let from = used - (self.pages.count() - 1) * PAGE_BYTES;
+        if let Some(at) = last.0[from..].iter().position(|byte| *byte != 0) {
+            self.stray.get_or_insert(self.offset + (used + at) as u64);
+        }
     }
 
     fn is_here(&self, head: &Head) -> bool {

@@ -11,8 +11,8 @@ pub enum Corrupt {
     Disk(#[from] DiskError),
     /// The directory is an etcd member's.
     #[error(
-        "member/{name} belongs to etcd; basalt does not read or change it: give another --data-dir, and bring the data \
-         over through clients"
+        "member/{name} belongs to etcd; basalt does not read or change it: give another --data-dir, and move the data with \
+         `etcdctl snapshot save` and `basalt restore`"
     )]
     Etcd {
         /// The telling name.

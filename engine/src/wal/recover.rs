@@ -102,6 +102,7 @@ pub fn recover(
         generations: &generations,
         on_event,
         progress,
+        on_frame: &mut |_, _| Ok(()),
     };
     let mut end = walk.run(disk)?;
     let wipes = match judge(disk, &names, &block, &end)? {
@@ -298,7 +299,7 @@ fn is_usable(
 }
 
 /// Term and vote stand in the superblocks and in every frame; the newer term holds.
-fn newest_hard(block: &Superblock, end: &End) -> HardState {
+pub(super) fn newest_hard(block: &Superblock, end: &End) -> HardState {
     let commit = end.hard.commit.max(block.checkpoint);
     match end.hard.term > block.term {
         true => HardState { commit, ..end.hard },

@@ -298,7 +298,7 @@ fn good_of_two<'a>(
             _ => "damaged",
         };
         notices.push(format!(
-            "{} was {state} and is made again from its copy",
+            "{} is {state}: its copy holds, and a start makes it again",
             File::Superblock(number)
         ));
     } else if let Copy::Unreadable(error) = other {

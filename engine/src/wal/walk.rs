@@ -148,7 +148,11 @@ pub(super) struct Walk<'a> {
     pub(super) generations: &'a BTreeMap<u64, Place>,
     pub(super) on_event: &'a mut dyn FnMut(Replayed<'_>),
     pub(super) progress: &'a mut dyn FnMut(Progress),
+    /// Hears of every frame that is whole and in its place, after its runs.
+    pub(super) on_frame: &'a mut OnFrame<'a>,
 }
+
+pub(super) type OnFrame<'a> = dyn FnMut(&mut dyn Disk, &Header) -> Result<(), Corrupt> + 'a;
 
 impl Walk<'_> {
     pub(super) fn run(&mut self, disk: &mut dyn Disk) -> Result<End, Corrupt> {
@@ -186,6 +190,7 @@ impl Walk<'_> {
                 next_frame(&mut reader, disk, self.block, &end, place, at, &mut body)?
             {
                 self.take(&header, &body, &mut end, &mut log)?;
+                (self.on_frame)(disk, &header)?;
                 end.digest = Some(digest);
                 let bytes = (header.pages() * PAGE_BYTES) as u64;
                 let tail = end.used.back_mut().expect("the log has a segment");

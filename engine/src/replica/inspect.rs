@@ -1,0 +1,153 @@
+//! A whole data directory, told instead of started from.
+
+use super::checkpoint::{BadContent, CheckpointContent};
+use crate::apply::Meta;
+use crate::disk::{Disk, File};
+use crate::mvcc::{Sizes, StoreConfig};
+use crate::types::Index;
+use crate::wal::{self, Blemish, CheckpointReader, Corrupt, WalReport};
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug)]
+pub struct CheckpointReport {
+    /// The entry it covers the log up to: its name.
+    pub index: Index,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Chunks of its file.
+    pub chunks: u64,
+    /// The state without the keys.
+    pub meta: Meta,
+    /// The newest revision.
+    pub revision: i64,
+    /// The compacted one, -1 for never.
+    pub compacted: i64,
+    /// The compaction whose space is given back, -1 for none.
+    pub finished: i64,
+    /// Sizes as a start would report them.
+    pub sizes: Sizes,
+    /// A change where no start looks.
+    pub blemish: Option<Blemish>,
+}
+
+/// Why a checkpoint is not what a member can start from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointRefused {
+    /// The file.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The file is whole and holds something else.
+    #[error("member/{}: {content}", File::Checkpoint(index.0))]
+    Content {
+        /// Its name.
+        index: Index,
+        /// What is wrong.
+        content: BadContent,
+    },
+    /// It is another entry's.
+    #[error("member/{} holds the state of index {found}", File::Checkpoint(expected.0))]
+    OtherIndex {
+        /// By its name.
+        expected: Index,
+        /// What it holds.
+        found: Index,
+    },
+}
+
+/// What [`integrity`] found.
+#[derive(Clone, Debug)]
+pub struct Integrity {
+    /// Superblocks and log, or why there is none to speak of.
+    pub wal: Result<WalReport, Corrupt>,
+    /// The checkpoint that the superblocks name, if they name one.
+    pub checkpoint: Option<Result<CheckpointReport, CheckpointRefused>>,
+}
+
+impl Integrity {
+    /// What a start would refuse with.
+    #[must_use]
+    pub fn damages(&self) -> Vec<String> {
+        let (wal, end) = match &self.wal {
+            Ok(report) => (None, report.end.as_ref().err()),
+            Err(corrupt) => (Some(corrupt), None),
+        };
+        let checkpoint = self.checkpoint.iter().filter_map(|it| it.as_ref().err());
+        let log = [wal, end].into_iter().flatten().map(ToString::to_string);
+        log.chain(checkpoint.map(ToString::to_string)).collect()
+    }
+
+    /// What is not as it was written, and would not keep a member from starting: mended then, or never looked at.
+    #[must_use]
+    pub fn blemishes(&self) -> Vec<String> {
+        let Ok(wal) = &self.wal else {
+            return Vec::new();
+        };
+        let checkpoint = self.checkpoint.iter().filter_map(|it| it.as_ref().ok());
+        let behind = checkpoint.filter_map(|it| it.blemish.as_ref());
+        let places = wal.blemishes.iter().chain(behind);
+        let mut said = wal.notices.clone();
+        said.extend(places.map(ToString::to_string));
+        said
+    }
+}
+
+/// Reads the checkpoint of `index` from one end to the other and builds its state in memory, as a start does. `salt` is the
+/// directory's; `progress` hears bytes done and in all.
+///
+/// # Errors
+/// See [`CheckpointRefused`].
+pub fn inspect_checkpoint(
+    disk: &mut dyn Disk,
+    index: Index,
+    salt: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<CheckpointReport, CheckpointRefused> {
+    let mut reader = CheckpointReader::open(disk, index, salt)?;
+    let mut content = CheckpointContent::new(StoreConfig::default());
+    let bad = |content| CheckpointRefused::Content { index, content };
+    let (mut chunks, mut done) = (0, 0);
+    while let Some(chunk) = reader.next(disk)? {
+        content.push(chunk).map_err(bad)?;
+        chunks += 1;
+        done += chunk.len() as u64;
+        progress(done, reader.bytes());
+    }
+    let (meta, store, _) = content.finish().map_err(bad)?;
+    let found = meta.applied.0;
+    if found != index {
+        return Err(CheckpointRefused::OtherIndex {
+            expected: index,
+            found,
+        });
+    }
+    Ok(CheckpointReport {
+        index,
+        bytes: reader.bytes(),
+        chunks,
+        meta,
+        revision: store.revision(),
+        compacted: store.compacted(),
+        finished: store.finished(),
+        sizes: store.sizes(),
+        blemish: reader.stray().map(|offset| Blemish {
+            file: File::Checkpoint(index.0),
+            offset,
+            what: "what fills a page is changed",
+        }),
+    })
+}
+
+/// Reads everything that a start would trust, in all its parts even if one is damaged. Changes nothing. `is_in_use`: a server
+/// may be writing to the log meanwhile.
+pub fn integrity(
+    disk: &mut dyn Disk,
+    is_in_use: bool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Integrity {
+    let wal = wal::inspect(disk, is_in_use, &mut |_| {});
+    let named = wal.as_ref().ok().map(|report| &report.superblock);
+    let named = named.filter(|block| block.checkpoint != Index(0));
+    let checkpoint = named
+        .map(|block| inspect_checkpoint(disk, block.checkpoint, block.identity.salt, progress));
+    Integrity { wal, checkpoint }
+}
