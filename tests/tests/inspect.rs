@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use basalt_engine::apply::Meta;
 use basalt_engine::disk::{Disk, DiskDone, DiskError, DiskOp, File};
 use basalt_engine::io::DataDir;
-use basalt_engine::mvcc::{ContentWriter, Record};
-use basalt_engine::replica::{CheckpointImport, Integrity, integrity};
+use basalt_engine::mvcc::{ContentWriter, Record, Store, StoreConfig};
+use basalt_engine::replica::{CheckpointImport, CheckpointJob, Integrity, integrity};
 use basalt_engine::types::{HardState, Index, LeaseId, Revision, Run, RunKind, Term};
 use basalt_engine::wal::{Corrupt, Job, RecoverConfig, Wal, create_from, inspect, recover};
 use basalt_pb::etcdserverpb::{PutRequest, PutResponse};
@@ -26,14 +26,28 @@ use tempfile::TempDir;
 
 const FROM: (Index, Term) = (Index(9), Term(1));
 
-/// A member's directory with a checkpoint of some hundred records and a log of several segments.
-fn directory(seed: u64, is_clean: bool) -> TempDir {
+/// A member's directory with a checkpoint of some hundred records, as a restore makes it or with files of the revision log, and a
+/// log of several segments.
+fn directory(seed: u64, is_clean: bool, has_segments: bool) -> TempDir {
     let temp = TempDir::new().expect("a temporary directory");
     let dir = DataDir::open(temp.path()).expect("an empty directory");
     let mut disk = dir.disk();
-    create_from(&mut disk, &IDENTITY, &LIMITS, FROM, checkpoint).expect("made");
+    let mut named = Vec::new();
+    let made = create_from(
+        &mut disk,
+        &IDENTITY,
+        &LIMITS,
+        FROM,
+        |disk| match has_segments {
+            true => checkpoint_of_segments(disk).map(|files| named = files),
+            false => checkpoint(disk),
+        },
+    );
+    made.expect("made");
+    assert_eq!(named.is_empty(), !has_segments);
     let config = RecoverConfig {
         limits: LIMITS,
+        segments: &named,
         ..RecoverConfig::default()
     };
     let recovered = recover(&mut disk, &config, &mut |_| {}, &mut |_| {}).expect("whole");
@@ -95,6 +109,26 @@ fn checkpoint(disk: &mut dyn Disk) -> Result<(), Corrupt> {
     Ok(written()?)
 }
 
+/// The files that it names.
+fn checkpoint_of_segments(disk: &mut dyn Disk) -> Result<Vec<u64>, Corrupt> {
+    let segment_bytes = 64 << 10;
+    let (mut store, _) = Store::new(StoreConfig { segment_bytes });
+    for place in 0..400 {
+        let key = format!("key-{}", place % 100);
+        store.write().put(key.as_bytes(), &[b'v'; 900], LeaseId(0));
+    }
+    store.compact(100).expect("a revision");
+    while store.poll_space(1000).expect("in memory") {}
+    let meta = Meta {
+        applied: FROM,
+        ..Meta::default()
+    };
+    let cursor = store.checkpoint().expect("nothing is in the way");
+    let mut job = CheckpointJob::new(&meta, cursor, IDENTITY.salt);
+    while !job.step(disk).map_err(|failed| Corrupt::Disk(failed.0))? {}
+    Ok(job.take_files().named().to_vec())
+}
+
 /// Performs what the log asks for until it asks for nothing.
 fn drive(disk: &mut dyn Disk, wal: &mut Wal) {
     loop {
@@ -131,7 +165,7 @@ fn data_of(at: &Path) -> Vec<(PathBuf, usize)> {
         let name = entry.file_name().into_string().expect("plain");
         let bytes = entry.metadata().expect("there").len();
         let data = match File::parse(&name) {
-            Some(File::Superblock(_) | File::Checkpoint(_)) => bytes,
+            Some(File::Superblock(_) | File::Checkpoint(_) | File::Segment(_)) => bytes,
             Some(File::Wal(slot)) => {
                 let used = report.segments.iter().find(|it| it.slot == slot);
                 used.map_or(0, |segment| segment.used_bytes)
@@ -182,16 +216,19 @@ fn damage(rng: &mut Rng, bytes: &mut Vec<u8>, data: usize) -> Option<String> {
 fn each_of_a_thousand_random_damages_is_found() {
     let mut rng = Rng::with_seed(11);
     let (mut done, mut refused) = (0, 0);
-    for (seed, is_clean) in [(1, false), (2, true), (3, false), (4, true)] {
-        let temp = directory(seed, is_clean);
+    for seed in 1..=4 {
+        let has_segments = seed > 2;
+        let temp = directory(seed, seed % 2 == 0, has_segments);
         let whole = look(temp.path());
         assert_eq!((whole.damages(), whole.blemishes()), (vec![], vec![]));
         let files = data_of(temp.path());
-        let segments = files
-            .iter()
-            .filter(|(path, _)| path.display().to_string().contains("wal-"));
-        assert!(segments.count() > 1);
-        assert_eq!(files.iter().filter(|(_, data)| *data > 200_000).count(), 1);
+        let count = |kind: &str| {
+            let is_kind = |path: &Path| path.display().to_string().contains(kind);
+            files.iter().filter(|(path, _)| is_kind(path)).count()
+        };
+        assert!(count("member/wal-") > 1);
+        assert_eq!(count("member/checkpoint-"), 1);
+        assert_eq!(count("member/segment-") > 3, has_segments);
         let mut left = 250;
         while left > 0 {
             let (path, data) = &files[rng.usize(0..files.len())];
@@ -220,7 +257,7 @@ fn each_of_a_thousand_random_damages_is_found() {
 /// [INSPECT-1] Who inspects a damaged directory has only this one.
 #[test]
 fn the_disk_of_an_inspection_changes_nothing() {
-    let temp = directory(1, true);
+    let temp = directory(1, true, false);
     let (dir, _) = DataDir::open_read_only(temp.path()).expect("a directory");
     let mut disk = dir.disk();
     let file = File::Superblock(0);
@@ -255,7 +292,7 @@ fn the_disk_of_an_inspection_changes_nothing() {
 fn a_running_servers_directory_is_inspected_and_said_to_be_in_use() {
     let server = Server::start(Kind::Basalt, QUIET).expect("our own");
     let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let outputs = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut puts = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -264,20 +301,18 @@ fn a_running_servers_directory_is_inspected_and_said_to_be_in_use() {
             }
             puts
         });
-        for _ in 0..10 {
-            for what in WHATS {
-                let output = inspect_with(what, &server.data_dir(), false);
-                assert!(
-                    said(&output).starts_with("a server runs"),
-                    "{what}: {}",
-                    said(&output)
-                );
-                assert_eq!(output.status.code(), Some(0), "{what}: {}", said(&output));
-            }
-        }
+        let whats = WHATS.iter().cycle().take(20);
+        let look = |what: &&str| inspect_with(what, &server.data_dir(), false);
+        let outputs: Vec<Output> = whats.map(look).collect();
         is_over.store(true, Ordering::Relaxed);
         assert!(writer.join().expect("the server answers") > 0);
+        outputs
     });
+    for output in outputs {
+        let said = said(&output);
+        assert!(said.starts_with("a server runs"), "{said}");
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
 }
 
 /// [INSPECT-1] [INSPECT-2] What is said is said to scripts too, and no byte and no time of change moves.
@@ -323,7 +358,7 @@ fn a_stopped_servers_directory_is_told_in_text_and_json_and_not_touched() {
     assert!(!dir.join("absent").exists());
 }
 
-const WHATS: [&str; 3] = ["wal", "checkpoint", "integrity"];
+const WHATS: [&str; 4] = ["wal", "checkpoint", "revlog", "integrity"];
 const QUIET: &[&str] = &["--log-level", "error"];
 
 fn inspect_with(what: &str, dir: &Path, is_json: bool) -> Output {

@@ -10,6 +10,7 @@ mod compact;
 mod hash;
 mod history;
 mod hold;
+mod inspect;
 mod page;
 mod range;
 mod restore;
@@ -22,6 +23,7 @@ pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWr
 pub use hash::{HashAnswer, HashJob, HashRefused};
 pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};
+pub use inspect::{FramesReport, SegmentFileReport};
 pub use page::{BadIndex, BadPage};
 pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
 pub use restore::{OnSegments, Restore};

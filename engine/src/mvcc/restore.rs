@@ -78,13 +78,19 @@ impl Restore {
         Ok(())
     }
 
+    /// What the content says of segments and their files, by ascending segment.
+    pub(super) fn entries(&self) -> &[SegmentEntry] {
+        match &self.content {
+            Content::Segments { entries, .. } => entries,
+            Content::Awaited | Content::Records { .. } => &[],
+        }
+    }
+
     /// The numbers of the files that the content names, ascending.
     #[must_use]
     pub fn named(&self) -> Vec<u64> {
-        let Content::Segments { entries, .. } = &self.content else {
-            return Vec::new();
-        };
-        let mut named: Vec<u64> = entries.iter().map(|entry| entry.file.number).collect();
+        let numbers = self.entries().iter().map(|entry| entry.file.number);
+        let mut named: Vec<u64> = numbers.collect();
         named.sort_unstable();
         named
     }

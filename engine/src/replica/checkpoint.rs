@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskError, DiskOp};
 use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
 use crate::mvcc::{
     BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, NeedRead, OnSegments,
-    Reader, Restore, Store, StoreConfig,
+    Reader, Restore, SegmentFileReport, Store, StoreConfig,
 };
 use crate::types::Index;
 use crate::wal::CheckpointWriter;
@@ -283,6 +283,16 @@ impl CheckpointContent {
     #[must_use]
     pub fn named(&self) -> Vec<u64> {
         self.keys.named()
+    }
+
+    /// Reads each file that it names, as [`Restore::inspect_segments`].
+    pub(super) fn inspect_segments(
+        &self,
+        disk: &mut dyn Disk,
+        salt: u64,
+        progress: OnSegments<'_>,
+    ) -> Vec<SegmentFileReport> {
+        self.keys.inspect_segments(disk, salt, progress)
     }
 
     /// The state, after the last chunk. Reads the segments' files; `salt` is the directory's, and `on_segments` hears how

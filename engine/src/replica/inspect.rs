@@ -3,7 +3,7 @@
 use super::checkpoint::{BadContent, CheckpointContent};
 use crate::apply::Meta;
 use crate::disk::{Disk, File};
-use crate::mvcc::{Sizes, StoreConfig};
+use crate::mvcc::{BadSegment, SegmentFileReport, Sizes, StoreConfig};
 use crate::types::Index;
 use crate::wal::{self, Blemish, CheckpointReader, Corrupt, WalReport};
 
@@ -14,8 +14,6 @@ pub struct CheckpointReport {
     pub index: Index,
     /// Bytes of its file.
     pub bytes: u64,
-    /// Chunks of its file.
-    pub chunks: u64,
     /// The state without the keys.
     pub meta: Meta,
     /// The newest revision.
@@ -26,6 +24,8 @@ pub struct CheckpointReport {
     pub finished: i64,
     /// Sizes as a start would report them.
     pub sizes: Sizes,
+    /// The files of the revision log that it names, all of them whole.
+    pub segments: Vec<SegmentFileReport>,
     /// A change where no start looks.
     pub blemish: Option<Blemish>,
 }
@@ -44,6 +44,9 @@ pub enum CheckpointRefused {
         /// What is wrong.
         content: BadContent,
     },
+    /// A file of the revision log that it names; all that are damaged.
+    #[error("{}", list(.0))]
+    Segments(Vec<BadSegment>),
     /// It is another entry's.
     #[error("member/{} holds the state of index {found}", File::Checkpoint(expected.0))]
     OtherIndex {
@@ -72,8 +75,20 @@ impl Integrity {
             Err(corrupt) => (Some(corrupt), None),
         };
         let checkpoint = self.checkpoint.iter().filter_map(|it| it.as_ref().err());
-        let log = [wal, end].into_iter().flatten().map(ToString::to_string);
-        log.chain(checkpoint.map(ToString::to_string)).collect()
+        let mut said: Vec<String> = [wal, end]
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        for refused in checkpoint {
+            match refused {
+                CheckpointRefused::Segments(all) => {
+                    said.extend(all.iter().map(ToString::to_string))
+                }
+                other => said.push(other.to_string()),
+            }
+        }
+        said
     }
 
     /// What is not as it was written, and would not keep a member from starting: mended then, or never looked at.
@@ -91,8 +106,13 @@ impl Integrity {
     }
 }
 
-/// Reads the checkpoint of `index` from one end to the other and builds its state in memory, as a start does. `salt` is the
-/// directory's; `progress` hears bytes done and in all.
+fn list(damaged: &[BadSegment]) -> String {
+    let said: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    said.join("\n")
+}
+
+/// Reads the checkpoint of `index` and the files that it names from one end to the other, and builds its state in memory, as a
+/// start does. `salt` is the directory's; `progress` hears bytes done and in all, of one after the other.
 ///
 /// # Errors
 /// See [`CheckpointRefused`].
@@ -102,17 +122,16 @@ pub fn inspect_checkpoint(
     salt: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<CheckpointReport, CheckpointRefused> {
-    let mut reader = CheckpointReader::open(disk, index, salt)?;
-    let mut content = CheckpointContent::new(StoreConfig::default());
-    let bad = |content| CheckpointRefused::Content { index, content };
-    let (mut chunks, mut done) = (0, 0);
-    while let Some(chunk) = reader.next(disk)? {
-        content.push(chunk).map_err(bad)?;
-        chunks += 1;
-        done += chunk.len() as u64;
-        progress(done, reader.bytes());
+    let (reader, content) = read_content(disk, index, salt, progress)?;
+    let segments = content.inspect_segments(disk, salt, progress);
+    let damaged = segments.iter().filter_map(|segment| segment.read.err());
+    let damaged: Vec<BadSegment> = damaged.collect();
+    if !damaged.is_empty() {
+        return Err(CheckpointRefused::Segments(damaged));
     }
-    let (meta, store, _) = content.finish().map_err(bad)?;
+    let finished = content.finish(disk, salt, progress);
+    let (meta, store, _) =
+        finished.map_err(|content| CheckpointRefused::Content { index, content })?;
     let found = meta.applied.0;
     if found != index {
         return Err(CheckpointRefused::OtherIndex {
@@ -123,18 +142,50 @@ pub fn inspect_checkpoint(
     Ok(CheckpointReport {
         index,
         bytes: reader.bytes(),
-        chunks,
         meta,
         revision: store.revision(),
         compacted: store.compacted(),
         finished: store.finished(),
         sizes: store.sizes(),
+        segments,
         blemish: reader.stray().map(|offset| Blemish {
             file: File::Checkpoint(index.0),
             offset,
             what: "what fills a page is changed",
         }),
     })
+}
+
+/// Reads the files of the revision log that the checkpoint of `index` names, each from one end to the other, whole or not.
+///
+/// # Errors
+/// The checkpoint's own file is damaged. See [`CheckpointRefused`].
+pub fn inspect_revlog(
+    disk: &mut dyn Disk,
+    index: Index,
+    salt: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Vec<SegmentFileReport>, CheckpointRefused> {
+    let (_, content) = read_content(disk, index, salt, progress)?;
+    Ok(content.inspect_segments(disk, salt, progress))
+}
+
+fn read_content(
+    disk: &mut dyn Disk,
+    index: Index,
+    salt: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(CheckpointReader, CheckpointContent), CheckpointRefused> {
+    let mut reader = CheckpointReader::open(disk, index, salt)?;
+    let mut content = CheckpointContent::new(StoreConfig::default());
+    let mut done = 0;
+    while let Some(chunk) = reader.next(disk)? {
+        let pushed = content.push(chunk);
+        pushed.map_err(|content| CheckpointRefused::Content { index, content })?;
+        done += chunk.len() as u64;
+        progress(done, reader.bytes());
+    }
+    Ok((reader, content))
 }
 
 /// Reads everything that a start would trust, in all its parts even if one is damaged. Changes nothing. `is_in_use`: a server

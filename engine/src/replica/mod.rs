@@ -27,7 +27,9 @@ pub use checkpoint::{
     BadContent, CheckpointContent, CheckpointFailed, CheckpointImport, CheckpointJob,
 };
 pub use confchange::BadChange;
-pub use inspect::{CheckpointRefused, CheckpointReport, Integrity, inspect_checkpoint, integrity};
+pub use inspect::{
+    CheckpointRefused, CheckpointReport, Integrity, inspect_checkpoint, inspect_revlog, integrity,
+};
 pub use job::{Job, JobDone};
 pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};

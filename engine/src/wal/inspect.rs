@@ -1,7 +1,6 @@
 //! The log as recovery would find it, told instead of repaired.
 
 use super::corrupt::{Corrupt, length_of};
-use super::read_pages;
 use super::record::{
     FrameKind, HEADER_BYTES, Header, SECTOR_PAYLOAD, Stamp, Stamps, each_run, unpack,
 };
@@ -10,7 +9,7 @@ use super::still::Still;
 use super::superblock::{Found, Look, Superblock, look_closely};
 use super::verdict::{Verdict, judge};
 use super::walk::{SegmentReader, Walk, by_generation};
-use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, SECTOR_BYTES};
+use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, SECTOR_BYTES, read_pages};
 use crate::limits::BLEMISHES_MAX;
 use crate::types::{HardState, Index, Run, Term};
 
@@ -350,6 +349,7 @@ fn others(names: &[Name], block: &Superblock, used: &[SegmentReport]) -> Vec<Oth
             Some(File::Wal(_)) => "a segment kept for later use",
             Some(File::Checkpoint(index)) if index == block.checkpoint.0 => "the checkpoint",
             Some(File::Checkpoint(_)) => "a checkpoint that no superblock names",
+            Some(File::Segment(_)) => "a segment of the revision log",
             Some(File::Temp(_)) => "a file in the making",
             Some(File::Ballast) => "space kept back for a full disk",
             None => "not basalt's",

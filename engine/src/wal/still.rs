@@ -2,10 +2,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::corrupt::Corrupt;
-use super::read_pages;
 use super::superblock::{Place, Superblock};
 use super::walk::by_generation;
-use crate::disk::{Disk, DiskAnswer, DiskError, DiskOp, File, Name, PAGE_BYTES, Pages};
+use crate::disk::{Disk, DiskAnswer, DiskError, DiskOp, File, Name, PAGE_BYTES, Pages, read_pages};
 use crate::limits::{INSPECT_CHUNK_BYTES, INSPECT_KEPT_BYTES_MAX};
 
 /// A disk on which the end of the log stands still although a server goes on writing to it.

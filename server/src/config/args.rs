@@ -115,7 +115,7 @@ fn stray(word: &str, lone_bool: Option<&str>) -> Exit {
 fn command() -> Command {
     let mut command = Command::new("basalt")
         .about("A drop-in replacement for etcd. Each flag --some-name is also the variable ETCD_SOME_NAME.")
-        .override_usage("basalt [flags]\n       basalt --config-file <file>\n       basalt restore <snapshot> --data-dir <dir> [flags]\n       basalt inspect wal|checkpoint|integrity <dir> [--json]\n       basalt doctor <dir> [--json]\n       basalt --version")
+        .override_usage("basalt [flags]\n       basalt --config-file <file>\n       basalt restore <snapshot> --data-dir <dir> [flags]\n       basalt inspect wal|checkpoint|revlog|integrity <dir> [--json]\n       basalt doctor <dir> [--json]\n       basalt --version")
         .disable_version_flag(true)
         .args_override_self(true)
         .next_line_help(true)

@@ -3,26 +3,22 @@ use std::io::{self, Write};
 use basalt_engine::disk::File;
 use basalt_engine::replica::{CheckpointReport, inspect_checkpoint};
 use basalt_engine::types::Index;
-use basalt_engine::wal::{Found, Superblock, look};
+use basalt_engine::wal::Superblock;
 use serde_json::{Value, json};
 
-use super::{Ended, Opened, Shown, progress, say_superblock, superblock_json};
+use super::{Ended, Opened, Shown, progress, say_superblock, superblock_json, superblock_of};
 
 pub(super) fn show(opened: &mut Opened, is_json: bool, out: &mut dyn Write) -> Shown {
     let mut progress = progress();
     let found = opened.settle(Result::is_ok, |disk, _| {
-        let said = |error: &dyn ToString| Ended::Said(error.to_string());
-        let block = match look(disk).map_err(|corrupt| said(&corrupt))? {
-            Found::Ours(block) => block,
-            Found::Empty => return Err(said(&"there is no member in this directory yet")),
-        };
+        let block = superblock_of(disk)?;
         if block.checkpoint == Index(0) {
             return Ok((block, None));
         }
         let (index, salt) = (block.checkpoint, block.identity.salt);
         inspect_checkpoint(disk, index, salt, &mut progress)
             .map(|report| (block, Some(report)))
-            .map_err(|refused| said(&refused))
+            .map_err(|refused| Ended::Said(refused.to_string()))
     });
     let (block, report) = found?;
     if is_json {
@@ -54,10 +50,10 @@ fn say(
     let meta = &report.meta;
     writeln!(
         out,
-        "\n{}: {} bytes in {} chunks",
+        "\n{}: {} bytes, and {} files of the revision log",
         File::Checkpoint(report.index.0),
         report.bytes,
-        report.chunks
+        report.segments.len()
     )?;
     let (index, term) = meta.applied;
     writeln!(out, "applied: index {index} of term {term}")?;
@@ -109,7 +105,7 @@ pub(super) fn json_of(report: &CheckpointReport) -> Value {
     json!({
         "file": File::Checkpoint(report.index.0).to_string(),
         "bytes": report.bytes,
-        "chunks": report.chunks,
+        "segment_files": report.segments.len(),
         "index": meta.applied.0.0,
         "term": meta.applied.1.0,
         "revision": report.revision,

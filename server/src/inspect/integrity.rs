@@ -52,11 +52,12 @@ fn say(found: &Integrity, out: &mut dyn Write) -> io::Result<()> {
     match &found.checkpoint {
         Some(Ok(report)) => writeln!(
             out,
-            "checkpoint: {}, {} bytes in {} chunks, revision {}",
+            "checkpoint: {}, {} bytes, revision {}\nrevision log: {} files, {} bytes",
             File::Checkpoint(report.index.0),
             report.bytes,
-            report.chunks,
-            report.revision
+            report.revision,
+            report.segments.len(),
+            report.segments.iter().map(|it| it.bytes).sum::<u64>()
         )?,
         Some(Err(_)) => {}
         None => writeln!(out, "checkpoint: none is named")?,

@@ -1,10 +1,11 @@
-//! `basalt inspect wal|checkpoint|integrity DIR`: what a data directory holds, read as a start would read it.
+//! `basalt inspect wal|checkpoint|revlog|integrity DIR`: what a data directory holds, read as a start would read it.
 //!
 //! Promises: nothing is written, made or removed, and no server is kept from starting; a running one's directory may be
 //! inspected, and that is said. Never: a parser of its own; the engine reads and reports. Start at [`main`].
 
 mod checkpoint;
 mod integrity;
+mod revlog;
 mod wal;
 
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
-use basalt_engine::wal::Superblock;
+use basalt_engine::wal::{Found, Superblock, look};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -40,6 +41,11 @@ enum What {
     },
     /// The checkpoint that the log continues: what it describes, its revisions and sizes.
     Checkpoint {
+        #[command(flatten)]
+        on: On,
+    },
+    /// The files of the revision log that the checkpoint names: segments, sizes, what compaction dropped, revisions.
+    Revlog {
         #[command(flatten)]
         on: On,
     },
@@ -73,11 +79,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(code) => return code,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let (What::Wal { on, .. } | What::Checkpoint { on } | What::Integrity { on }) = &flags.what;
+    let (What::Wal { on, .. }
+    | What::Checkpoint { on }
+    | What::Revlog { on }
+    | What::Integrity { on }) = &flags.what;
     let shown = open(on).map_err(|refused| Ended::Said(refused.to_string()));
     let shown = shown.and_then(|mut opened| match &flags.what {
         What::Wal { on, frames } => wal::show(&mut opened, on.json, *frames, &mut out),
         What::Checkpoint { on } => checkpoint::show(&mut opened, on.json, &mut out),
+        What::Revlog { on } => revlog::show(&mut opened, on.json, &mut out),
         What::Integrity { on } => integrity::show(&mut opened, on.json, &mut out),
     });
     match shown.and_then(|is_good| out.flush().map(|()| is_good).map_err(Ended::Out)) {
@@ -140,6 +150,17 @@ impl Opened {
             found = look(&mut self.disk, self.is_in_use);
         }
         found
+    }
+}
+
+/// The superblock that holds.
+fn superblock_of(disk: &mut BlockingDisk) -> Result<Superblock, Ended> {
+    match look(disk) {
+        Ok(Found::Ours(block)) => Ok(block),
+        Ok(Found::Empty) => Err(Ended::Said(
+            "there is no member in this directory yet".to_owned(),
+        )),
+        Err(corrupt) => Err(Ended::Said(corrupt.to_string())),
     }
 }
 
