@@ -85,6 +85,48 @@ fn parts_of_nothing() -> Vec<u8> {
     stream([])
 }
 
+/// The bytes are those of the features that the superblock names: a dependency that switches on
+/// another one would make directories that no release reads, without a word.
+#[test]
+fn the_layout_of_a_page_does_not_change() {
+    let stream = stream(["/a/b", "/a/cd"].map(|key| (key.to_owned(), entry(0x0102_0304))));
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    };
+    let (page, table) = stream.split_at(parts(&stream)[1]);
+    let row = "0403020100000000\
+               0200000000000000\
+               0300000000000000\
+               0000000000000000\
+               07000000010000000000000000000000";
+    let expected = [
+        "01b0000000",
+        // `/a/`, `b` and `cd`, where these end.
+        "2f612f",
+        "626364",
+        "0000",
+        "0100000003000000",
+        row,
+        row,
+        // The root: how far back each of the four lies, and how long it is.
+        "90ffffffffffffff0300000000000000",
+        "83ffffffffffffff0300000000000000",
+        "78ffffffffffffff0200000000000000",
+        "70ffffffffffffff0200000000000000",
+    ];
+    assert_eq!(hex(page), expected.concat());
+    let expected = [
+        "0224000000",
+        "c8b29a58b000000002000000",
+        "00000000",
+        "f0ffffffffffffff0100000000000000",
+        "3c403682",
+    ];
+    assert_eq!(hex(table), expected.concat());
+}
+
 /// What follows the index belongs to whoever wrote it.
 #[test]
 fn bytes_behind_the_index_are_left_alone() {
