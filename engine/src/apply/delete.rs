@@ -6,9 +6,9 @@ use basalt_pb::hot::{self, DeleteRangeRequest};
 
 use super::kv::{DELETED, PREV_KVS, delete_range};
 use super::reply::empty;
-use super::{Applied, Halt, Machine};
+use super::{Applied, Halt, Job, Machine};
 use crate::limits::APPLY_RECORDS_A_DELETE;
-use crate::mvcc::{KeyRange, Resume, SliceBound, Store, Visited, Want};
+use crate::mvcc::{KeyRange, Resume, SliceBound, Store, View, Visited, Want, Write};
 use crate::query::write_record;
 use crate::types::Term;
 
@@ -36,14 +36,17 @@ impl Machine {
         if let KeyRange::Single(_) = range {
             return self.delete_key(request, term, out);
         }
-        let mut job = self.job.take().unwrap_or_default();
+        let mut job = match self.job.take() {
+            Some(Job::Delete(job)) => job,
+            None => DeleteJob::default(),
+            Some(Job::Txn(_)) => unreachable!("the entry is the same"),
+        };
         if let Err(halt) = job.poll(&mut self.store, request, &range, &mut self.slice) {
-            self.job = Some(job);
+            self.job = Some(Job::Delete(job));
             return Err(halt);
         }
         let outcome = self.answer(self.store.revision(), term, out, |out| {
-            hot::put_uint_field(out, DELETED, u64::from(job.deleted));
-            out.extend_from_slice(&job.previous);
+            job.write_answer(out)
         });
         self.counts.deletes += 1;
         Ok(Applied::Done(outcome))
@@ -78,11 +81,36 @@ impl DeleteJob {
     /// Goes on within `slice`, which is less by what it used; `Ok` when everything is deleted.
     ///
     /// # Errors
-    /// `More`, or a segment must be read first; nothing is deleted before everything that is wanted
-    /// was read.
+    /// `More`, or a segment must be read first.
     fn poll(
         &mut self,
         store: &mut Store,
+        request: &DeleteRangeRequest<'_>,
+        range: &KeyRange<'_>,
+        slice: &mut SliceBound,
+    ) -> Result<(), Halt> {
+        self.read(&store.view(), request, range, slice)?;
+        if !self.has_changed() {
+            // What is applied already is answered at the end of this turn, so readers must see it now:
+            // nothing can be published between here and the last deletion.
+            store.publish();
+        }
+        let mut write = store.resume(self.deleted);
+        let done = self.delete(&mut write, range, slice);
+        match done {
+            Ok(()) => _ = write.finish(),
+            Err(_) => assert!(write.pause() == self.deleted),
+        }
+        done
+    }
+
+    /// Gathers the records before, if they are wanted; nothing is deleted before that is done.
+    ///
+    /// # Errors
+    /// As `poll`.
+    pub(super) fn read(
+        &mut self,
+        view: &View<'_>,
         request: &DeleteRangeRequest<'_>,
         range: &KeyRange<'_>,
         slice: &mut SliceBound,
@@ -91,7 +119,6 @@ impl DeleteJob {
             let Self {
                 resume, previous, ..
             } = self;
-            let view = store.view();
             let newest = view.revision();
             let visited =
                 view.visit_within(range, newest, Want::Values, resume, slice, |record| {
@@ -104,6 +131,19 @@ impl DeleteJob {
             *resume = Resume::default();
         }
         self.is_read = true;
+        Ok(())
+    }
+
+    /// Deletes within `slice`.
+    ///
+    /// # Errors
+    /// `More`.
+    pub(super) fn delete(
+        &mut self,
+        write: &mut Write<'_>,
+        range: &KeyRange<'_>,
+        slice: &mut SliceBound,
+    ) -> Result<(), Halt> {
         let most = SliceBound {
             records: slice.records / APPLY_RECORDS_A_DELETE,
             bytes: slice.bytes,
@@ -111,26 +151,20 @@ impl DeleteJob {
         if most.records == 0 || most.bytes == 0 {
             return Err(Halt::More);
         }
-        if !self.has_changed() {
-            // What is applied already is answered at the end of this turn, so readers must see it now:
-            // nothing can be published between here and the last deletion.
-            store.publish();
-        }
         let mut left = most;
-        let mut write = store.resume(self.deleted);
         let deleted = &mut self.deleted;
         let visited = write.delete_range(range, &mut self.resume, &mut left, |_| *deleted += 1);
         slice.records -= (most.records - left.records) * APPLY_RECORDS_A_DELETE;
         slice.bytes = left.bytes;
         match visited {
-            Visited::End => {
-                write.finish();
-                Ok(())
-            }
-            Visited::More | Visited::Stopped => {
-                assert!(write.pause() == self.deleted);
-                Err(Halt::More)
-            }
+            Visited::End => Ok(()),
+            Visited::More | Visited::Stopped => Err(Halt::More),
         }
+    }
+
+    /// Appends fields 2 and 3 of the answer, at the end.
+    pub(super) fn write_answer(&self, out: &mut Vec<u8>) {
+        hot::put_uint_field(out, DELETED, u64::from(self.deleted));
+        out.extend_from_slice(&self.previous);
     }
 }

@@ -15,6 +15,7 @@ mod meta;
 mod quota;
 mod reply;
 mod txn;
+mod txn_job;
 
 use basalt_pb::hot;
 
@@ -45,10 +46,17 @@ pub struct Machine {
     cluster_changes: u64,
     txn: txn::Scratch,
     /// The entry after `applied`, if it was begun.
-    job: Option<delete::DeleteJob>,
+    job: Option<Job>,
     /// What entries of many records may still do before the next `begin_slice`.
     slice: SliceBound,
     counts: Counts,
+}
+
+/// An entry that is applied in part.
+#[derive(Debug)]
+enum Job {
+    Delete(delete::DeleteJob),
+    Txn(Box<txn_job::TxnJob>),
 }
 
 /// What this process has applied since it started, replay included. Not part of the state.
@@ -174,9 +182,11 @@ impl Machine {
     /// Whether an entry is applied in part: nothing may be published, nor the store changed or saved.
     #[must_use]
     pub fn is_mid_entry(&self) -> bool {
-        self.job
-            .as_ref()
-            .is_some_and(delete::DeleteJob::has_changed)
+        match &self.job {
+            Some(Job::Delete(job)) => job.has_changed(),
+            Some(Job::Txn(job)) => job.has_changed(),
+            None => false,
+        }
     }
 
     fn dispatch(
@@ -192,7 +202,7 @@ impl Machine {
             Command::Empty => Ok(NOTHING),
             Command::Put(request) => Ok(self.put(request, term, out)?),
             Command::DeleteRange(request) => self.delete_range(request, term, out),
-            Command::Txn(request) => Ok(self.txn(request, term, out)?),
+            Command::Txn(request) => self.txn(request, term, out),
             Command::Compaction(request) => Ok(self.compact(*request, term, out)),
             Command::LeaseRevoke(lease) => Ok(self.lease_revoke(*lease)),
             Command::Alarm(request) => Ok(self.alarm(request, term, out)),

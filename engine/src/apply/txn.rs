@@ -8,7 +8,7 @@ use basalt_pb::hot::{
 
 use super::kv::{delete_range, is_plain, put_with_previous};
 use super::reply::empty;
-use super::{Applied, Counts, Machine, Refused};
+use super::{Applied, Counts, Halt, Machine, Refused};
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Want, Write};
 use crate::query::{Progress, RangeQuery, holds};
 use crate::types::{LeaseId, Term};
@@ -30,12 +30,15 @@ impl Machine {
         request: &TxnRequest<'_>,
         term: Term,
         out: &mut Vec<u8>,
-    ) -> Result<Applied, NeedRead> {
+    ) -> Result<Applied, Halt> {
+        if request.may_span() && (self.job.is_some() || !self.is_short(request)?) {
+            return self.long_txn(request, term, out);
+        }
         let mut scratch = core::mem::take(&mut self.txn);
         let applied = self.txn_with(request, term, &mut scratch, out);
         empty(&mut scratch.body);
         self.txn = scratch;
-        applied
+        Ok(applied?)
     }
 
     fn txn_with(
@@ -77,7 +80,7 @@ impl Machine {
     }
 
     /// What can be refused on the taken path, in the order of the ops.
-    fn check(
+    pub(super) fn check(
         &self,
         request: &TxnRequest<'_>,
         path: &mut core::slice::Iter<'_, bool>,
@@ -124,15 +127,15 @@ impl Machine {
 }
 
 /// A transaction that runs; all its branches are chosen.
-struct Run<'r> {
+pub(super) struct Run<'r> {
     /// The store's revision at the start.
-    before: i64,
-    write: Write<'r>,
-    path: core::slice::Iter<'r, bool>,
-    value: &'r mut Vec<u8>,
-    counts: &'r mut Counts,
+    pub(super) before: i64,
+    pub(super) write: Write<'r>,
+    pub(super) path: core::slice::Iter<'r, bool>,
+    pub(super) value: &'r mut Vec<u8>,
+    pub(super) counts: &'r mut Counts,
     /// Operations so far, inner transactions opened up.
-    ops: u64,
+    pub(super) ops: u64,
 }
 
 impl Run<'_> {
@@ -197,7 +200,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn put(&mut self, request: &PutRequest<'_>, out: &mut Vec<u8>) -> Result<(), NeedRead> {
+    pub(super) fn put(
+        &mut self,
+        request: &PutRequest<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NeedRead> {
         // A put always makes this transaction's revision, if nothing before it has.
         write_revision(out, self.before + 1);
         let Self { write, value, .. } = self;
@@ -316,7 +323,7 @@ fn taken<'a>(request: &TxnRequest<'a>, path: &mut core::slice::Iter<'_, bool>) -
     branch(request, *path.next().expect(CHOSEN))
 }
 
-fn branch<'a>(request: &TxnRequest<'a>, succeeded: bool) -> RequestOps<'a> {
+pub(super) fn branch<'a>(request: &TxnRequest<'a>, succeeded: bool) -> RequestOps<'a> {
     match succeeded {
         true => request.success(),
         false => request.failure(),
@@ -324,7 +331,7 @@ fn branch<'a>(request: &TxnRequest<'a>, succeeded: bool) -> RequestOps<'a> {
 }
 
 /// The header of an op's answer carries the revision alone.
-fn write_revision(out: &mut Vec<u8>, revision: i64) {
+pub(super) fn write_revision(out: &mut Vec<u8>, revision: i64) {
     let header = hot::Header {
         revision,
         ..hot::Header::default()
@@ -333,7 +340,7 @@ fn write_revision(out: &mut Vec<u8>, revision: i64) {
 }
 
 /// `TxnResponse.succeeded`.
-const SUCCEEDED: u32 = 2;
+pub(super) const SUCCEEDED: u32 = 2;
 /// `TxnResponse.responses`.
-const RESPONSES: u32 = 3;
-const CHOSEN: &str = "every transaction on the path was given a branch";
+pub(super) const RESPONSES: u32 = 3;
+pub(super) const CHOSEN: &str = "every transaction on the path was given a branch";

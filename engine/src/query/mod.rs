@@ -149,6 +149,12 @@ impl RangeQuery {
         Ok(Progress::Done { count })
     }
 
+    /// Records of the range and of the answer that it has handled so far.
+    #[must_use]
+    pub(crate) fn handled(&self) -> u64 {
+        self.met + self.sent
+    }
+
     fn single(
         &mut self,
         key: &[u8],

@@ -145,15 +145,129 @@ fn slices_change_nothing_about_states_and_answers() {
 
 fn request(random: &mut fastrand::Rng) -> (u32, Vec<u8>) {
     let key = format!("key{:02}", random.u32(..60));
-    match random.u32(..10) {
+    match random.u32(..14) {
         0..=6 => {
             let value = "v".repeat(random.usize(..40));
             (field::PUT, put(&key, &value).encode_to_vec())
         }
+        7..=10 => (field::TXN, transaction(random, 2).encode_to_vec()),
         _ => {
             let mut request = delete(&key, ["", "key30", "kez", "\0"][random.usize(..4)]);
             request.prev_kv = random.bool();
             (field::DELETE_RANGE, request.encode_to_vec())
         }
     }
+}
+
+/// A transaction over ranges, of any shape that passes the API's checks, and some that do not.
+fn transaction(random: &mut fastrand::Rng, depth: u32) -> pb::TxnRequest {
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    let compares = (0..random.usize(..3)).map(|_| {
+        let bound = TargetUnion::Version(random.i64(0..3));
+        let target = [CompareTarget::Version, CompareTarget::Create][random.usize(..2)];
+        let result = [CompareResult::Greater, CompareResult::Less][random.usize(..2)];
+        let mut compare = compare(&key(random), target as i32, result as i32, bound);
+        compare.range_end = end(random).into();
+        compare
+    });
+    let compare = compares.collect();
+    let mut branch = || -> Vec<pb::RequestOp> {
+        let ops = (0..random.usize(..4)).map(|_| match random.u32(..8) {
+            0..=2 => {
+                let limit = [0, 0, 3][random.usize(..3)];
+                let revision = random.i64(0..3) * random.i64(0..20);
+                op(request_op::Request::RequestRange(pb::RangeRequest {
+                    key: key(random).into(),
+                    range_end: end(random).into(),
+                    sort_order: random.i32(0..3),
+                    sort_target: random.i32(0..5),
+                    keys_only: random.bool(),
+                    limit,
+                    revision,
+                    ..Default::default()
+                }))
+            }
+            3 | 4 => {
+                let mut request = delete(&key(random), end(random));
+                request.prev_kv = random.bool();
+                op(request_op::Request::RequestDeleteRange(request))
+            }
+            5 if depth > 0 => {
+                let inner = transaction(random, depth - 1);
+                op(request_op::Request::RequestTxn(inner))
+            }
+            6 => pb::RequestOp { request: None },
+            _ => {
+                let mut put = put(&key(random), "inside");
+                put.prev_kv = random.bool();
+                put.ignore_value = random.u32(..8) == 0;
+                op(request_op::Request::RequestPut(put))
+            }
+        });
+        ops.collect()
+    };
+    let (success, failure) = (branch(), branch());
+    pb::TxnRequest {
+        compare,
+        success,
+        failure,
+    }
+}
+
+fn key(random: &mut fastrand::Rng) -> String {
+    format!("key{:02}", random.u32(..60))
+}
+
+fn end(random: &mut fastrand::Rng) -> &'static str {
+    ["", "key30", "kez", "\0"][random.usize(..4)]
+}
+
+/// [TXN-11] A transaction that compares, sorts and deletes many keys is done in slices, too.
+#[test]
+fn a_large_transaction_is_done_in_bounded_slices_and_appears_at_once() {
+    let mut rig = Rig::new();
+    let keys = 5_000;
+    rig.fill(keys);
+    let mut all = compare(
+        "key",
+        pb::compare::CompareTarget::Version as i32,
+        pb::compare::CompareResult::Equal as i32,
+        compare::TargetUnion::Version(1),
+    );
+    all.range_end = "kez".into();
+    let sorted = pb::RangeRequest {
+        key: "key".into(),
+        range_end: "kez".into(),
+        sort_order: 2,
+        sort_target: 4,
+        ..Default::default()
+    };
+    let mut txn = success(vec![
+        op_put("before", "1"),
+        op(request_op::Request::RequestRange(sorted)),
+        op_delete("key", "kez"),
+        op_put("key", "2"),
+    ]);
+    txn.compare.push(all);
+    let a_slice = 100;
+    let bound = slice(a_slice * APPLY_RECORDS_A_DELETE);
+    let (applied, slices) = rig.apply_sliced(bound, field::TXN, &txn.encode_to_vec());
+    // Each key is compared, gathered, put out, read and deleted.
+    assert!(slices >= keys * (4 + 16) / (a_slice * 16) as u32);
+    let answer = rig.answer(applied).expect("an answer");
+    let answer = pb::TxnResponse::decode(answer).expect("an answer");
+    assert!(answer.succeeded);
+    let Some(response_op::Response::ResponseRange(range)) = &answer.responses[1].response else {
+        panic!("a range");
+    };
+    assert_eq!(range.count, i64::from(keys));
+    assert!(range.kvs.is_sorted_by(|a, b| a.value >= b.value));
+    let Some(response_op::Response::ResponseDeleteRange(deleted)) = &answer.responses[2].response
+    else {
+        panic!("a deletion");
+    };
+    assert_eq!(deleted.prev_kvs.len(), keys as usize);
+    let view = rig.machine.store().view();
+    assert_eq!(view.revision(), i64::from(keys) + 2);
+    assert_eq!(view.count(&KeyRange::All, view.revision()), Ok(2));
 }

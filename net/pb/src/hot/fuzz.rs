@@ -119,10 +119,16 @@ fn delete_range(r: DeleteRangeRequest<'_>) -> pb::DeleteRangeRequest {
 }
 
 fn txn(r: TxnRequest<'_>) -> pb::TxnRequest {
+    txn_within(r, r.may_span())
+}
+
+/// `may_span`: of the outermost one, which knows of all.
+fn txn_within(r: TxnRequest<'_>, may_span: bool) -> pb::TxnRequest {
+    assert!(may_span || r.compares().all(|it| it.range_end.is_empty()));
     pb::TxnRequest {
         compare: r.compares().map(compare_op).collect(),
-        success: ops(r.success()),
-        failure: ops(r.failure()),
+        success: ops(r.success(), may_span),
+        failure: ops(r.failure(), may_span),
     }
 }
 
@@ -144,16 +150,24 @@ fn compare_op(c: Compare<'_>) -> pb::Compare {
     }
 }
 
-fn ops(ops: RequestOps<'_>) -> Vec<pb::RequestOp> {
+fn ops(ops: RequestOps<'_>, may_span: bool) -> Vec<pb::RequestOp> {
     let request = |op| match op {
         RequestOp::None => None,
         RequestOp::Range(r) => Some(Request::RequestRange(range(r))),
         RequestOp::Put(r) => Some(Request::RequestPut(put(r))),
         RequestOp::DeleteRange(r) => Some(Request::RequestDeleteRange(delete_range(r))),
-        RequestOp::Txn(r) => Some(Request::RequestTxn(txn(r))),
+        RequestOp::Txn(r) => Some(Request::RequestTxn(txn_within(r, may_span))),
     };
     let kinds = ops.kinds();
     ops.map(|op| {
+        let names_one_key = match op {
+            RequestOp::None | RequestOp::Put(_) => true,
+            RequestOp::Range(r) => r.range_end.is_empty(),
+            RequestOp::DeleteRange(r) => r.range_end.is_empty(),
+            // Its operations are asked.
+            RequestOp::Txn(_) => true,
+        };
+        assert!(may_span || names_one_key);
         assert!(kinds.may_have_txn() || !matches!(op, RequestOp::Txn(_)));
         assert!(kinds.may_have_delete_range() || !matches!(op, RequestOp::DeleteRange(_)));
         assert!(kinds.may_have_other_than_range() || matches!(op, RequestOp::Range(_)));

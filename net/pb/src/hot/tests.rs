@@ -351,6 +351,34 @@ fn a_branch_knows_which_operations_it_may_hold() {
     assert!(inner.success().kinds().may_have_delete_range());
 }
 
+/// Whoever works on one key only is told so, wherever in the transaction the range stands.
+#[test]
+fn a_transaction_knows_whether_anything_in_it_names_more_than_a_key() {
+    let op = |end: &'static [u8]| {
+        let mut body = Vec::new();
+        put_bytes_field(&mut body, 1, b"a");
+        put_bytes_field(&mut body, 2, end);
+        let mut op = Vec::new();
+        put_nested(&mut op, 1, &body);
+        op
+    };
+    let mut wire = Vec::new();
+    put_nested(&mut wire, 3, &op(b""));
+    assert!(!TxnRequest::read(&wire).unwrap().may_span());
+    let mut compare = wire.clone();
+    let mut body = Vec::new();
+    put_bytes_field(&mut body, 64, b"b");
+    put_nested(&mut compare, 1, &body);
+    assert!(TxnRequest::read(&compare).unwrap().may_span());
+    put_nested(&mut wire, 3, &op(b"b"));
+    assert!(TxnRequest::read(&wire).unwrap().may_span());
+    let mut inner = Vec::new();
+    put_nested(&mut inner, 4, &wire);
+    let mut outer = Vec::new();
+    put_nested(&mut outer, 2, &inner);
+    assert!(TxnRequest::read(&outer).unwrap().may_span());
+}
+
 /// Lists may stand interleaved; each keeps its own order.
 #[test]
 fn interleaved_lists_are_told_apart() {

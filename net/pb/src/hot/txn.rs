@@ -19,6 +19,7 @@ pub struct TxnRequest<'a> {
     failure: Span,
     success_kinds: Kinds,
     failure_kinds: Kinds,
+    may_span: bool,
 }
 
 /// From where to where in the message the fields of one list stand, other fields between them
@@ -98,6 +99,7 @@ impl<'a> TxnRequest<'a> {
             bytes,
             success_kinds: kinds,
             failure_kinds: kinds,
+            may_span: !check,
             ..TxnRequest::default()
         };
         loop {
@@ -126,19 +128,26 @@ impl<'a> TxnRequest<'a> {
             let nested = wire.nested(body)?;
             let kinds = match field.0 {
                 COMPARE => {
-                    Compare::read_from(nested)?;
+                    r.may_span |= !Compare::read_from(nested)?.range_end.is_empty();
                     continue;
                 }
                 SUCCESS => &mut r.success_kinds,
                 _ => &mut r.failure_kinds,
             };
-            kinds.add(&RequestOp::read_from(nested, below, true)?);
+            let op = RequestOp::read_from(nested, below, true)?;
+            kinds.add(&op);
+            r.may_span |= op.may_span();
         }
     }
 
     /// The bytes that were read.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// False if every comparison, range and deletion, those of inner transactions too, names a single key.
+    pub fn may_span(&self) -> bool {
+        self.may_span
     }
 
     /// The comparisons, all of which must hold.
@@ -221,6 +230,15 @@ pub enum RequestOp<'a> {
 }
 
 impl<'a> RequestOp<'a> {
+    fn may_span(&self) -> bool {
+        match self {
+            RequestOp::None | RequestOp::Put(_) => false,
+            RequestOp::Range(range) => !range.range_end.is_empty(),
+            RequestOp::DeleteRange(range) => !range.range_end.is_empty(),
+            RequestOp::Txn(txn) => txn.may_span,
+        }
+    }
+
     /// `depth` and `check` as in [`TxnRequest::read_from`].
     fn read_from(mut wire: Wire<'a>, depth: u32, check: bool) -> Result<Self, Malformed> {
         let mut r = RequestOp::None;
