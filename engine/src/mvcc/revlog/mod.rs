@@ -332,6 +332,12 @@ impl RevLog {
         let sealed = directory
             .place_mut(self.open_id)
             .expect("the open segment has a place");
+        if used == 0 {
+            // Sealed it would be a file without a frame: a larger one takes its place.
+            self.open = Appender::new(self.segment_bytes, record_bytes);
+            sealed.body = Body::Whole(Arc::clone(self.open.segment()));
+            return;
+        }
         sealed.bytes = used;
         self.sealed_bytes += used;
         self.unfiled_bytes += used;
