@@ -251,3 +251,21 @@ fn no_next_segment_is_named_while_the_first_frame_of_this_one_flies() {
     disk.drive(&mut wal);
     assert_eq!(wal.supers.durable.next.generation, generation + 2);
 }
+
+/// A crash before the superblocks name the new checkpoint still needs what only the older one names.
+#[test]
+fn files_that_only_an_older_checkpoint_names_go_after_the_superblocks() {
+    let (mut disk, mut wal) = fresh();
+    append(&mut wal, 100);
+    disk.drive(&mut wal);
+    let file = File::Segment(7);
+    disk.files.insert(file, Vec::new());
+    wal.release(wal.durable(), &[7]);
+    for job in wal.take_jobs() {
+        let done = job.run(&mut disk);
+        wal.on_job_done(done);
+    }
+    assert!(disk.files.contains_key(&file));
+    disk.drive(&mut wal);
+    assert!(!disk.files.contains_key(&file));
+}
