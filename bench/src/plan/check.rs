@@ -58,9 +58,9 @@ impl Method {
             "a placement is named twice",
         );
         demand(
-            (1..=100).contains(&self.rounds)
-                && (1..=100).contains(&self.rounds(Placement::Unpinned)),
-            "rounds are 1 to 100",
+            (1..=1000).contains(&self.rounds)
+                && (1..=1000).contains(&self.rounds(Placement::Unpinned)),
+            "rounds are 1 to 1000",
         );
         demand(
             (0.1..=600.0).contains(&self.seconds),
@@ -250,7 +250,7 @@ mod tests {
                 "the name \"Bad name\" has other than lower case letters, digits and `-`",
                 "method m: no server is called etcd: there are basalt, basalt-again, etcd-tuned, etcd-default",
                 "method m: there are no placements",
-                "method m: rounds are 1 to 100",
+                "method m: rounds are 1 to 1000",
                 "method m: no cell uses it",
                 "cell put: a name is W, two digits, `-`, and lower case letters, digits and `-`",
                 "cell put: a server that is restarted does not stay up",

@@ -130,7 +130,7 @@ mod tests {
     const MINUTES_MAX: &[(&str, f64)] = &[
         ("full", 90.0),
         ("quick", 5.0),
-        ("a-a", 20.0),
+        ("a-a", 40.0),
         ("storage", 60.0),
     ];
 
