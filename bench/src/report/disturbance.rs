@@ -29,8 +29,8 @@ impl Disturbances {
         )
     }
 
-    /// Each kind that happened, with the sentence that introduces its list.
-    pub(super) fn groups(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+    /// Each kind that happened: a heading with how many, and the first of them.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (String, Vec<String>)> {
         let all: [(&str, &[String]); 5] = [
             ("discarded and not counted in any figure", &self.discarded),
             (
@@ -44,9 +44,20 @@ impl Disturbances {
             ("with failed operations", &self.failures),
             ("odd, but counted", &self.odd),
         ];
-        all.into_iter().filter(|(_, slices)| !slices.is_empty())
+        all.into_iter()
+            .filter(|(_, slices)| !slices.is_empty())
+            .map(|(title, slices)| {
+                let more = slices.len().saturating_sub(LISTED_MAX);
+                let more = (more > 0).then(|| format!("and {more} more, in slices.jsonl"));
+                let listed = slices.iter().take(LISTED_MAX).cloned();
+                let heading = format!("{} {title}", slices.len());
+                (heading, listed.chain(more).collect())
+            })
     }
 }
+
+/// Lines of one kind; an A/A run on a shared host has a thousand.
+const LISTED_MAX: usize = 20;
 
 /// Looks through a folder.
 pub(super) fn disturbances(measured: &[Measured<'_>], slices: &[Slice]) -> Disturbances {

@@ -250,8 +250,8 @@ fn method(html: &mut Html) {
         "<section id=\"method\"><h2>Method</h2>\
          <p>Both servers are measured by turns, A B B A, in one run on one machine, each started fresh with the same data, pinned (server on one \
          core, generator on the other) and unpinned. Latencies of open loops count from the moment at which a call was due, so a pause of the server is never \
-         hidden; every slice is verified by reading back what was acknowledged. The interval holds 95 % of the ratios of medians of slices drawn again \
-         10 000 times (with two slices a server it is the range of the ratios), and one that holds 1 claims nothing.</p>\
+         hidden; every slice is verified by reading back what was acknowledged. A ratio is the median over rounds, of which each gives one; its \
+         interval holds 95 % of such medians of rounds drawn again 10 000 times (with one round it is the range of the slices' ratios), and one that holds 1 claims nothing.</p>\
          <p><a href=\"../docs/BENCHMARKS.md\">How to repeat each figure, what is not measured, limits of the method</a></p></section>\n",
     );
 }
@@ -270,12 +270,12 @@ fn doubts(html: &mut Html, shown: &[Shown<'_, '_>], read: &[Read<'_>]) {
             .link(&[&read.folder.name, ""], &read.folder.name)
             .raw("</h3>");
         html.element("p", &found.count());
-        for (title, slices) in found.groups() {
+        for (heading, slices) in found.groups() {
             html.raw("<details><summary>")
-                .text(&format!("{} {title}", slices.len()))
+                .text(&heading)
                 .raw("</summary><ul>");
             for slice in slices {
-                html.element("li", slice);
+                html.element("li", &slice);
             }
             html.raw("</ul></details>");
         }

@@ -93,10 +93,10 @@ fn targets(out: &mut String, measured: &[Measured<'_>]) {
 fn doubts(out: &mut String, measured: &[Measured<'_>], slices: &[Slice]) {
     let found = disturbances(measured, slices);
     let _ = writeln!(out, "## What to doubt\n\n{}\n", found.count());
-    for (title, slices) in found.groups() {
-        let _ = writeln!(out, "- {} {title}:", slices.len());
+    for (heading, slices) in found.groups() {
+        let _ = writeln!(out, "- {heading}:");
         for slice in slices {
-            let _ = writeln!(out, "  - {}", plain(slice));
+            let _ = writeln!(out, "  - {}", plain(&slice));
         }
     }
     out.push('\n');
@@ -202,6 +202,6 @@ fn plain(text: &str) -> String {
 
 const HOW_TO_READ: &str = "\
 Times better: above 1 is for the first server, whichever direction is good (less CPU, lower latency, higher rate). In brackets the bootstrap's \
-95 % interval of the ratio of medians; with two slices a server it is the range of the ratios. An interval that holds 1 claims nothing. \
+95 % interval of the median over rounds, of which each gives one ratio; with one round it is the range of the slices' ratios. An interval that holds 1 claims nothing. \
 Latencies of open loops count from the intended start. Every slice that counts was verified: acknowledged changes equal revisions, and \
 what was acknowledged was read back.\n\n";

@@ -72,12 +72,14 @@ impl SegmentFile {
         remove_if_there(disk, file)?;
         disk.perform(DiskOp::Create { file, bytes: 0 })?;
         let is_packed = matches!(body, Body::Packed(_));
+        let mut pending = Pages::zeroed(WRITE_BYTES / PAGE_BYTES);
+        pending.resize(0);
         let mut out = Out {
             disk,
             file,
             frames: Vec::new(),
             offset: 0,
-            spare: Pages::default(),
+            pending,
         };
         let mut record_bytes = 0;
         let mut frame = FrameBuilder::new(is_packed);
@@ -94,20 +96,16 @@ impl SegmentFile {
         }
         assert!(!frame.is_empty());
         out.frame(frame)?;
+        let start = out.offset + out.pending.bytes() as u64;
+        let (table, digest) = encode_table(&out.frames, salt, segment, number, record_bytes, start);
+        out.push(&table);
+        out.flush()?;
         let Out {
             disk,
             frames,
-            offset,
+            offset: bytes,
             ..
         } = out;
-        let (pages, digest) = encode_table(&frames, salt, segment, number, record_bytes, offset);
-        let bytes = offset + pages.bytes() as u64;
-        disk.perform(DiskOp::Write {
-            file,
-            offset,
-            pages,
-            durable: false,
-        })?;
         disk.perform(DiskOp::Sync { file })?;
         disk.perform(DiskOp::Rename {
             from: file,
@@ -128,17 +126,21 @@ impl SegmentFile {
     pub(crate) fn write_raw(disk: &mut dyn Disk, salt: u64, frame: &[u8], at: FrameAt) -> FileRef {
         let (segment, number) = (0, 1);
         let file = File::Segment(number);
-        let mut pages = Pages::zeroed(frame.len().div_ceil(PAGE_BYTES).max(1));
-        fill(&mut pages, frame);
+        let pages_of = |bytes: &[u8]| {
+            let mut pages = Pages::zeroed(bytes.len().div_ceil(PAGE_BYTES).max(1));
+            fill(pages.as_mut_slice(), bytes);
+            pages
+        };
+        let pages = pages_of(frame);
         let at = FrameAt {
             page: 0,
             pages: u32::try_from(pages.count()).expect("small"),
-            digest: digest_of(&pages),
+            digest: digest_of(pages.as_slice()),
             ..at
         };
         let (offset, record_bytes) = (pages.bytes() as u64, frame.len() as u64);
         let (table, digest) = encode_table(&[at], salt, segment, number, record_bytes, offset);
-        let bytes = offset + table.bytes() as u64;
+        let bytes = offset + table.len() as u64;
         let write = |offset, pages| DiskOp::Write {
             file,
             offset,
@@ -148,7 +150,7 @@ impl SegmentFile {
         let ops = [
             DiskOp::Create { file, bytes: 0 },
             write(0, pages),
-            write(offset, table),
+            write(offset, pages_of(&table)),
         ];
         for op in ops {
             disk.perform(op).expect("this disk does not fail");
@@ -241,7 +243,7 @@ impl SegmentFile {
     /// The frame, if these are its pages.
     fn decode(&self, pages: &Pages, frame: usize) -> Option<Frame> {
         let at = &self.frames[frame];
-        if digest_of(pages) != at.digest {
+        if digest_of(pages.as_slice()) != at.digest {
             return None;
         }
         Frame::decode(&copied(pages), self.segment, at)
@@ -271,34 +273,55 @@ struct Out<'d> {
     disk: &'d mut dyn Disk,
     file: File,
     frames: Vec<FrameAt>,
+    /// Bytes written.
     offset: u64,
-    spare: Pages,
+    /// What comes behind them.
+    pending: Pages,
 }
 
 impl Out<'_> {
     fn frame(&mut self, frame: FrameBuilder) -> Result<(), DiskError> {
         let (bytes, at) = frame.finish();
-        let mut pages = std::mem::take(&mut self.spare);
-        pages.resize(bytes.len().div_ceil(PAGE_BYTES));
-        fill(&mut pages, &bytes);
         let small = |count: u64| u32::try_from(count).expect("a segment has less than 16 TiB");
+        let page = self.offset / PAGE_BYTES as u64 + self.pending.count() as u64;
+        let pages = self.push(&bytes);
+        let (count, digest) = (pages.len() as u64, digest_of(pages));
         self.frames.push(FrameAt {
-            page: small(self.offset / PAGE_BYTES as u64),
-            pages: small(pages.count() as u64),
-            digest: digest_of(&pages),
+            page: small(page),
+            pages: small(count),
+            digest,
             ..at
         });
-        let offset = self.offset;
-        self.offset += pages.bytes() as u64;
+        match self.pending.bytes() < WRITE_BYTES {
+            true => Ok(()),
+            false => self.flush(),
+        }
+    }
+
+    /// Adds whole pages of `bytes` to what is written next.
+    fn push(&mut self, bytes: &[u8]) -> &[Page] {
+        let first = self.pending.count();
+        self.pending
+            .resize(first + bytes.len().div_ceil(PAGE_BYTES));
+        let pages = &mut self.pending.as_mut_slice()[first..];
+        fill(pages, bytes);
+        pages
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        let pages = std::mem::take(&mut self.pending);
+        let bytes = pages.bytes() as u64;
         let write = DiskOp::Write {
             file: self.file,
-            offset,
+            offset: self.offset,
             pages,
             durable: false,
         };
-        if let DiskAnswer::Written(pages) = self.disk.perform(write)? {
-            self.spare = pages;
+        if let DiskAnswer::Written(mut pages) = self.disk.perform(write)? {
+            pages.resize(0);
+            self.pending = pages;
         }
+        self.offset += bytes;
         Ok(())
     }
 }
@@ -310,7 +333,7 @@ fn encode_table(
     number: u64,
     record_bytes: u64,
     offset: u64,
-) -> (Pages, u32) {
+) -> (Vec<u8>, u32) {
     let mut bytes = Vec::new();
     for at in frames {
         for number in [at.first, at.page, at.pages, at.digest] {
@@ -320,8 +343,8 @@ fn encode_table(
             bytes.extend_from_slice(&main.to_le_bytes());
         }
     }
-    let mut pages = Pages::zeroed(table_pages(frames.len()));
-    bytes.resize(pages.bytes() - TAIL_BYTES, 0);
+    let whole = table_pages(frames.len()) * PAGE_BYTES;
+    bytes.resize(whole - TAIL_BYTES, 0);
     bytes.extend_from_slice(MAGIC);
     for long in [salt, number, offset, record_bytes] {
         bytes.extend_from_slice(&long.to_le_bytes());
@@ -330,11 +353,10 @@ fn encode_table(
     for word in [segment, count] {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
-    bytes.resize(pages.bytes() - 4, 0);
+    bytes.resize(whole - 4, 0);
     let digest = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&digest.to_le_bytes());
-    fill(&mut pages, &bytes);
-    (pages, digest)
+    (bytes, digest)
 }
 
 /// The table's rows, if they lie one behind the other up to the table.
@@ -375,9 +397,10 @@ fn read_whole(
     Ok((bytes == pages.bytes()).then_some(pages))
 }
 
-fn digest_of(pages: &Pages) -> u32 {
-    let pages = pages.as_slice().iter();
-    pages.fold(0, |crc, page| crc32c::crc32c_append(crc, &page.0))
+fn digest_of(pages: &[Page]) -> u32 {
+    pages
+        .iter()
+        .fold(0, |crc, page| crc32c::crc32c_append(crc, &page.0))
 }
 
 fn copied(pages: &Pages) -> Vec<u8> {
@@ -389,9 +412,9 @@ fn copied(pages: &Pages) -> Vec<u8> {
 }
 
 /// Copies `bytes` to the begin of `pages` and zeros behind them.
-fn fill(pages: &mut Pages, bytes: &[u8]) {
+fn fill(pages: &mut [Page], bytes: &[u8]) {
     let mut pieces = bytes.chunks(PAGE_BYTES);
-    for Page(page) in pages.as_mut_slice() {
+    for Page(page) in pages {
         let piece = pieces.next().unwrap_or_default();
         page[..piece.len()].copy_from_slice(piece);
         page[piece.len()..].fill(0);
@@ -416,6 +439,10 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 }
 
 const MAGIC: &[u8; 8] = b"BSLTseg1";
+
+/// Frames are gathered until they are this long: a call of the system and a kick of the device for each of 64 KiB cost more
+/// than the copying.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Four `u32`, two `i64`.
 const ROW_BYTES: usize = 32;
