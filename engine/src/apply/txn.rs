@@ -188,11 +188,7 @@ impl Run<'_> {
     fn range(&mut self, request: &RangeRequest<'_>, out: &mut Vec<u8>) -> Result<(), NeedRead> {
         let view = self.write.view();
         write_revision(out, view.revision());
-        let revision = if request.revision > 0 {
-            request.revision
-        } else {
-            view.revision()
-        };
+        let revision = RangeQuery::revision_of(request, view.revision());
         let range = KeyRange::new(request.key, request.range_end);
         let mut query = RangeQuery::new(request, revision);
         let progress = query.poll(&range, view, SliceBound::NONE, out)?;
@@ -232,19 +228,23 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The store's revision once `range` is deleted: the header of a deletion comes before it and depends on whether there is
+    /// anything.
+    pub(super) fn revision_after(&self, range: &KeyRange<'_>) -> Result<i64, NeedRead> {
+        let view = self.write.view();
+        Ok(match view.count(range, view.revision())? > 0 {
+            true => self.before + 1,
+            false => view.revision(),
+        })
+    }
+
     fn delete_range(
         &mut self,
         request: &DeleteRangeRequest<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), NeedRead> {
-        // The header comes first and depends on whether anything is deleted.
-        let view = self.write.view();
         let range = KeyRange::new(request.key, request.range_end);
-        let changes = view.count(&range, view.revision())? > 0;
-        let revision = match changes {
-            true => self.before + 1,
-            false => view.revision(),
-        };
+        let revision = self.revision_after(&range)?;
         write_revision(out, revision);
         delete_range(&mut self.write, request, out)?;
         assert!(self.write.view().revision() == revision);
@@ -297,12 +297,7 @@ fn prefetch(
     for op in taken(request, path) {
         match op {
             RequestOp::Range(request) => {
-                let newest = request.revision <= 0;
-                let revision = if newest {
-                    view.revision()
-                } else {
-                    request.revision
-                };
+                let revision = RangeQuery::revision_of(&request, view.revision());
                 read(request.key, request.range_end, revision)?;
             }
             RequestOp::Put(request) if !is_plain(&request) => {

@@ -3,10 +3,9 @@
 
 use core::ops::ControlFlow;
 
-use basalt_pb::etcdserverpb::compare::CompareTarget;
 use basalt_pb::etcdserverpb::range_request::SortOrder;
 use basalt_pb::hot::{
-    self, Compare, DeleteRangeRequest, Mark, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    self, DeleteRangeRequest, Mark, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 use super::delete::DeleteJob;
@@ -14,7 +13,7 @@ use super::txn::{CHOSEN, RESPONSES, Run, SUCCEEDED, branch, write_revision};
 use super::{Applied, Halt, Job, Machine};
 use crate::limits::{APPLY_RECORDS_A_DELETE, READ_SLICE_RECORDS};
 use crate::mvcc::{KeyRange, NeedRead, Resume, SliceBound, View, Visited, Want};
-use crate::query::{Progress, RangeQuery, record_holds};
+use crate::query::{Comparison, Progress, RangeQuery};
 use crate::types::Term;
 
 /// A transaction that is not finished.
@@ -31,9 +30,8 @@ pub(super) struct TxnJob {
 #[derive(Debug, Default)]
 struct Comparing {
     index: usize,
-    resume: Resume,
-    /// Whether the range at `index` holds a key.
-    met: bool,
+    /// The one at `index`.
+    comparison: Comparison,
 }
 
 #[derive(Debug)]
@@ -214,28 +212,14 @@ impl Comparing {
         request: &TxnRequest<'_>,
         slice: &mut SliceBound,
     ) -> Result<bool, Halt> {
-        let newest = view.revision();
         for compare in request.compares().skip(self.index) {
-            let range = KeyRange::new(compare.key, compare.range_end);
-            let Self { resume, met, .. } = self;
-            let mut all_hold = true;
-            let want = wanted(&compare);
-            let visited = view.visit_within(&range, newest, want, resume, slice, |record| {
-                *met = true;
-                all_hold = record_holds(&compare, Some(record));
-                match all_hold {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
-            })?;
-            if !all_hold {
-                return Ok(false);
-            }
-            if visited == Visited::More {
-                return Err(Halt::More);
-            }
-            if !self.met && !record_holds(&compare, None) {
-                return Ok(false);
+            match self
+                .comparison
+                .poll(*view, view.revision(), &compare, slice)?
+            {
+                Some(true) => {}
+                Some(false) => return Ok(false),
+                None => return Err(Halt::More),
             }
             *self = Self {
                 index: self.index + 1,
@@ -299,10 +283,7 @@ impl Running {
             Some(Part::Delete(_)) => unreachable!("the step is the same"),
             None => {
                 write_revision(body, view.revision());
-                let revision = match request.revision {
-                    asked @ 1.. => asked,
-                    _ => view.revision(),
-                };
+                let revision = RangeQuery::revision_of(request, view.revision());
                 Box::new(RangeQuery::new(request, revision))
             }
         };
@@ -340,14 +321,7 @@ impl Running {
             Some(Part::Delete(job)) => job,
             Some(Part::Range(_)) => unreachable!("the step is the same"),
             None => {
-                // The header comes first and depends on whether anything is deleted.
-                let view = run.write.view();
-                let changes = view.count(&range, view.revision())? > 0;
-                let revision = match changes {
-                    true => run.before + 1,
-                    false => view.revision(),
-                };
-                write_revision(&mut self.body, revision);
+                write_revision(&mut self.body, run.revision_after(&range)?);
                 Box::default()
             }
         };
@@ -408,10 +382,7 @@ fn fits(
         let fits = match op {
             RequestOp::Range(request) => {
                 let range = KeyRange::new(request.key, request.range_end);
-                let revision = match request.revision {
-                    asked @ 1.. => asked,
-                    _ => view.revision(),
-                };
+                let revision = RangeQuery::revision_of(&request, view.revision());
                 let is_cut = request.sort_order != SortOrder::Descend as i32
                     && request.sort_target == 0
                     && request.limit > 0;
@@ -456,11 +427,4 @@ fn walk_fits(
         }
     })?;
     Ok(visited != Visited::More)
-}
-
-fn wanted(compare: &Compare<'_>) -> Want {
-    match compare.target == CompareTarget::Value as i32 {
-        true => Want::Values,
-        false => Want::Keys,
-    }
 }

@@ -6,6 +6,7 @@ use super::revlog::directory::{Body, Directory, Place};
 use super::revlog::file::{FileRef, SegmentFile};
 use super::revlog::frame::WORD_MAX;
 use super::revlog::packed::WordSet;
+use super::revlog::record::{long, word};
 use super::revlog::{BadSegment, NeedRead, SegmentId};
 use super::store::{Marks, Reader, Store};
 use super::view::Record;
@@ -443,14 +444,6 @@ fn write_record(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     out.extend_from_slice(record.key);
     out.extend_from_slice(record.value);
-}
-
-pub(super) fn long(bytes: &[u8], at: usize) -> i64 {
-    i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
-pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 pub(super) const MAGIC: &[u8; 8] = b"basaltkv";

@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use super::checkpoint::{
     BadCheckpoint, FORMAT_RECORDS, FORMAT_SEGMENTS, HEAD_BYTES, KIND_END, KIND_INDEX, KIND_RECORD,
-    KIND_SEGMENT, MAGIC, RECORD_HEAD_BYTES, SEGMENTS_HEAD_BYTES, SegmentEntry, long, word,
+    KIND_SEGMENT, MAGIC, RECORD_HEAD_BYTES, SEGMENTS_HEAD_BYTES, SegmentEntry,
 };
 use super::page::{BadIndex, IndexLoad};
 use super::revlog::directory::{Body, Filed, Place};
 use super::revlog::file::SegmentFile;
+use super::revlog::record::{is_numbered, long, word};
 use super::revlog::{BadSegment, Kept, RevLog, SegmentId};
 use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
 use super::tree::Entry;
@@ -298,8 +299,7 @@ impl Restore {
         if (main, sub) <= *last && self.parts > 0 || main < 1 || main > *revision {
             return Err(BadCheckpoint::Order { main });
         }
-        let is_tombstone = version == 0;
-        if version < 0 || create < 0 || create > main || is_tombstone != (create == 0) {
+        if !is_numbered(main, create, version) {
             return Err(BadCheckpoint::Numbers);
         }
         let Some(key) = bytes[RECORD_HEAD_BYTES..].get(..key_len) else {

@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 use basalt_pb::etcdserverpb::compare::{CompareResult, CompareTarget};
 use basalt_pb::hot::{Compare, Target};
 
-use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Want};
+use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
 use crate::types::{LeaseId, Revision};
 
 /// Whether a comparison holds for every key that it names, at the view's revision.
@@ -14,33 +14,59 @@ use crate::types::{LeaseId, Revision};
 /// # Errors
 /// A value must be read from disk first.
 pub fn holds(view: View<'_>, compare: &Compare<'_>) -> Result<bool, NeedRead> {
-    let range = KeyRange::new(compare.key, compare.range_end);
-    let want = match compare.target == CompareTarget::Value as i32 {
-        true => Want::Values,
-        false => Want::Keys,
-    };
-    let (mut found, mut all) = (false, true);
-    let mut resume = Resume::default();
-    let each = |record: &Record<'_>| {
-        found = true;
-        all = record_holds(compare, Some(record));
-        match all {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    };
-    let revision = view.revision();
-    view.visit(&range, revision, want, &mut resume, SliceBound::NONE, each)?;
-    Ok(match found {
-        true => all,
-        false => record_holds(compare, None),
-    })
+    let (revision, mut unbounded) = (view.revision(), SliceBound::NONE);
+    let held = Comparison::default().poll(view, revision, compare, &mut unbounded)?;
+    Ok(held.expect("a walk without a bound ends"))
+}
+
+/// One comparison with the keys of a range, under way in slices.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    resume: Resume,
+    /// Whether a key was met.
+    met: bool,
+}
+
+impl Comparison {
+    /// Goes on at `revision` within `left`, which is less by what this used: whether `compare`, the same at every call, holds for
+    /// every key that it names. `None`: the slice is used up.
+    ///
+    /// # Errors
+    /// A value must be read from disk first; call again then.
+    pub fn poll(
+        &mut self,
+        view: View<'_>,
+        revision: i64,
+        compare: &Compare<'_>,
+        left: &mut SliceBound,
+    ) -> Result<Option<bool>, NeedRead> {
+        let range = KeyRange::new(compare.key, compare.range_end);
+        let want = match compare.target == CompareTarget::Value as i32 {
+            true => Want::Values,
+            false => Want::Keys,
+        };
+        let Self { resume, met } = self;
+        let mut all = true;
+        let each = |record: &Record<'_>| {
+            *met = true;
+            all = record_holds(compare, Some(record));
+            match all {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        };
+        let visited = view.visit_within(&range, revision, want, resume, left, each)?;
+        Ok(match (all, visited) {
+            (false, _) => Some(false),
+            (true, Visited::More) => None,
+            (true, _) => Some(self.met || record_holds(compare, None)),
+        })
+    }
 }
 
 /// Whether a comparison holds for one key; `None`: the key is not there. It has no value to compare
 /// then, and its numbers are 0.
-#[must_use]
-pub fn record_holds(compare: &Compare<'_>, record: Option<&Record<'_>>) -> bool {
+fn record_holds(compare: &Compare<'_>, record: Option<&Record<'_>>) -> bool {
     let target = CompareTarget::try_from(compare.target);
     let record = match (record, target) {
         (Some(record), _) => record,

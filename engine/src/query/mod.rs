@@ -16,7 +16,7 @@ use basalt_pb::hot::{self, RangeRequest};
 use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
 use sorter::Sorter;
 
-pub use compare::{holds, record_holds};
+pub use compare::{Comparison, holds};
 
 /// One RangeRequest under way at a fixed revision.
 #[derive(Debug)]
@@ -103,6 +103,15 @@ impl RangeQuery {
             sent: 0,
             more: false,
             sorter: by.map(|by| Box::new(Sorter::new(by, request.keys_only))),
+        }
+    }
+
+    /// The revision that `request` asks for where `newest` is the newest one.
+    #[must_use]
+    pub fn revision_of(request: &RangeRequest<'_>, newest: i64) -> i64 {
+        match request.revision {
+            ..=0 => newest,
+            asked => asked,
         }
     }
 

@@ -1,9 +1,8 @@
 //! The NOSPACE alarm of this member: raised when a write did not fit, lifted by itself if it is told to.
 
 use basalt_pb::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
-use prost::Message;
 
-use super::{Notice, Proposals, Replica, Stopping};
+use super::{Notice, Replica, Stopping};
 use crate::apply::{Outcome, Refused};
 use crate::command::field;
 use crate::wal::Space;
@@ -102,9 +101,6 @@ impl Replica {
             member_id: self.config.me.0,
             alarm: AlarmType::Nospace as i32,
         };
-        let mut batch = Proposals::new();
-        let id = self.config.request_ids.draw();
-        batch.push(None, id, field::ALARM, &request.encode_to_vec());
-        self.push_front(batch);
+        self.propose_own(field::ALARM, &request);
     }
 }

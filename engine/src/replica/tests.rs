@@ -165,6 +165,14 @@ impl Rig {
         self.propose(field::PUT, &put(key, value))
     }
 
+    /// Compacts at the newest revision, to be answered when the space is given back.
+    fn compact_all(&mut self) {
+        let revision = self.replica.reader().pin().view().revision();
+        let physical = true;
+        let request = pb::CompactionRequest { revision, physical };
+        self.propose(field::COMPACTION, &request);
+    }
+
     fn outcomes(&mut self) -> Vec<(u32, Outcome)> {
         let replies = self.replica.replies();
         let items = replies

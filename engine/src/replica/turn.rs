@@ -247,15 +247,20 @@ impl Replica {
                 revision,
                 physical: false,
             };
-            let mut batch = Proposals::new();
-            let id = self.config.request_ids.draw();
-            batch.push(None, id, field::COMPACTION, &request.encode_to_vec());
-            self.push_front(batch);
+            self.propose_own(field::COMPACTION, &request);
         }
         wake.filter(|_| self.stopping == Stopping::No)
     }
 
-    pub(super) fn push_front(&mut self, batch: Proposals) {
+    /// Proposes what nobody asked for, ahead of what clients did.
+    pub(super) fn propose_own(&mut self, field: u32, request: &impl Message) {
+        let mut batch = Proposals::new();
+        let id = self.config.request_ids.draw();
+        batch.push(None, id, field, &request.encode_to_vec());
+        self.push_front(batch);
+    }
+
+    fn push_front(&mut self, batch: Proposals) {
         self.inbox_bytes += batch.bytes_len();
         self.inbox.push_front(batch);
     }

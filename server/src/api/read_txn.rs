@@ -1,18 +1,13 @@
 //! A transaction of ranges only, answered from one view as work in slices.
 
-use std::ops::ControlFlow;
-
-use basalt_engine::mvcc::{KeyRange, NeedRead, Resume, SliceBound, View, Visited, Want};
-use basalt_engine::query::{Progress, RangeQuery, record_holds};
+use basalt_engine::mvcc::{KeyRange, NeedRead, SliceBound, View};
+use basalt_engine::query::{Comparison, Progress, RangeQuery};
 use basalt_pb::hot::{
     Header, Mark, RangeRequest, RequestOp, TxnRequest, begin_nested, end_nested, put_bool_field,
     write_header,
 };
 
 use super::errors::Error;
-
-/// `Compare.CompareTarget`.
-const VALUE: i32 = 3;
 
 /// A read-only transaction at a fixed revision. `poll` appends all of the answer behind its header.
 #[derive(Debug)]
@@ -25,9 +20,8 @@ pub(super) struct ReadTxn {
 enum Stage {
     Compare {
         index: usize,
-        /// In the range of the comparison at `index`, and whether a key was met there.
-        resume: Resume,
-        met: bool,
+        /// The one at `index`.
+        comparison: Comparison,
     },
     Ranges {
         held: bool,
@@ -55,8 +49,7 @@ impl ReadTxn {
             revision,
             stage: Stage::Compare {
                 index: 0,
-                resume: Resume::default(),
-                met: false,
+                comparison: Comparison::default(),
             },
         }
     }
@@ -101,10 +94,7 @@ impl ReadTxn {
                         ..Header::default()
                     };
                     write_header(out, &header);
-                    let read_at = match range.revision {
-                        ..=0 => self.revision,
-                        asked => asked,
-                    };
+                    let read_at = RangeQuery::revision_of(&range, self.revision);
                     work.insert((RangeQuery::new(&range, read_at), op_mark, range_mark))
                 }
             };
@@ -123,37 +113,17 @@ impl ReadTxn {
 
     /// Whether all comparisons hold; `None` if there are more to make.
     fn compare(&mut self, view: View<'_>, txn: &TxnRequest<'_>) -> Result<Option<bool>, NeedRead> {
-        let Stage::Compare { index, resume, met } = &mut self.stage else {
+        let Stage::Compare { index, comparison } = &mut self.stage else {
             return Ok(None);
         };
         for compare in txn.compares().skip(*index) {
-            let want = match compare.target {
-                VALUE => Want::Values,
-                _ => Want::Keys,
-            };
-            let range = KeyRange::new(compare.key, compare.range_end);
-            let mut all_hold = true;
-            let bound = SliceBound::SLICE;
-            let visited = view.visit(&range, self.revision, want, resume, bound, |record| {
-                *met = true;
-                all_hold = record_holds(&compare, Some(record));
-                match all_hold {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
-            })?;
-            if !all_hold {
-                return Ok(Some(false));
-            }
-            if visited == Visited::More {
-                return Ok(None);
-            }
-            if !*met && !record_holds(&compare, None) {
-                return Ok(Some(false));
+            let mut slice = SliceBound::SLICE;
+            let held = comparison.poll(view, self.revision, &compare, &mut slice)?;
+            if held != Some(true) {
+                return Ok(held);
             }
             *index += 1;
-            *resume = Resume::default();
-            *met = false;
+            *comparison = Comparison::default();
         }
         Ok(Some(true))
     }

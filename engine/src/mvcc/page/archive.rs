@@ -4,6 +4,7 @@ use rkyv::{Archive, Serialize};
 
 use crate::limits::INDEX_PAGE_BYTES;
 use crate::mvcc::revlog::Position;
+use crate::mvcc::revlog::record::is_numbered;
 use crate::mvcc::tree::{Entry, common_prefix};
 
 /// Keys in ascending order with their entries.
@@ -226,10 +227,7 @@ impl ArchivedRow {
     /// Whether a store at `revision` can have made this entry.
     fn is_consistent(&self, revision: i64) -> bool {
         let entry = self.entry();
-        let is_known = 1 <= entry.main && entry.main <= revision;
-        let is_put = 1 <= entry.create && entry.create <= entry.main && entry.version > 0;
-        let is_tombstone = entry.create == 0 && entry.version == 0;
-        is_known && (is_put || is_tombstone)
+        entry.main <= revision && is_numbered(entry.main, entry.create, entry.version)
     }
 }
 

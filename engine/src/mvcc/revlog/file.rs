@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::directory::Body;
 use super::frame::{Frame, FrameAt, FrameBuilder};
+use super::record::{long, word};
 use crate::disk::{
     Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, read_pages, remove_if_there,
 };
@@ -205,10 +206,10 @@ impl SegmentFile {
         let is_ours = crc32c::crc32c(body) == digest
             && digest == named.digest
             && tail.starts_with(MAGIC)
-            && long(tail, 8) == salt
-            && long(tail, 16) == named.number
-            && long(tail, 24) == start
-            && long(tail, 32) == named.record_bytes
+            && long(tail, 8).cast_unsigned() == salt
+            && long(tail, 16).cast_unsigned() == named.number
+            && long(tail, 24).cast_unsigned() == start
+            && long(tail, 32).cast_unsigned() == named.record_bytes
             && word(tail, 40) == named.segment;
         if !is_ours {
             return Err(rotten(start));
@@ -371,8 +372,8 @@ fn decode_frames(table: &[u8], count: usize, start: u64) -> Option<Box<[FrameAt]
             page: word(row, 4),
             pages: word(row, 8),
             digest: word(row, 12),
-            oldest: long(row, 16).cast_signed(),
-            newest: long(row, 24).cast_signed(),
+            oldest: long(row, 16),
+            newest: long(row, 24),
         };
         let is_behind = frames
             .last()
@@ -428,14 +429,6 @@ fn table_pages(count: usize) -> usize {
 /// The name in the making; checkpoints and slots of the log have other numbers.
 fn temp(number: u64) -> File {
     File::Temp(1 << 62 | number)
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
 const MAGIC: &[u8; 8] = b"BSLTseg1";

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::Position;
 use super::packed::{Packed, Packer};
-use super::record::{Stored, record_len, words_of};
+use super::record::{Stored, is_numbered, record_len, words_of};
 use crate::limits::MVCC_SEGMENT_BYTES;
 
 /// Some neighbouring records of one segment as one read brings them from a file.
@@ -139,10 +139,6 @@ impl Frame {
 fn is_sound(stored: Stored<'_>, here: Position) -> bool {
     let (prev, jump) = (stored.prev(), stored.jump());
     let main = stored.main();
-    let is_numbered = main >= 1
-        && stored.version() >= 0
-        && (0..=main).contains(&stored.create())
-        && (stored.version() == 0) == (stored.create() == 0);
     let is_chained = prev.main == 0
         || (prev.main >= 1
             && prev.main <= main
@@ -150,7 +146,7 @@ fn is_sound(stored: Stored<'_>, here: Position) -> bool {
             && jump.main >= 0
             && jump.main <= prev.main
             && jump.at <= prev.at);
-    is_numbered && is_chained
+    is_numbered(main, stored.create(), stored.version()) && is_chained
 }
 
 impl FrameBuilder {

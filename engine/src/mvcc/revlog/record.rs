@@ -90,13 +90,11 @@ impl<'a> Stored<'a> {
     }
 
     fn long(self, at: usize) -> i64 {
-        let bytes: [u8; 8] = self.head[at..at + 8].try_into().expect("eight bytes");
-        i64::from_le_bytes(bytes)
+        long(self.head, at)
     }
 
     fn word(self, at: usize) -> u32 {
-        let bytes: [u8; 4] = self.head[at..at + 4].try_into().expect("four bytes");
-        u32::from_le_bytes(bytes)
+        word(self.head, at)
     }
 
     pub(crate) fn main(self) -> i64 {
@@ -195,6 +193,22 @@ pub(crate) fn record_len(begin: [u8; 8]) -> usize {
     let key_len = u32::from_le_bytes([k0, k1, k2, k3]) as usize;
     let value_len = u32::from_le_bytes([v0, v1, v2, v3]) as usize;
     HEAD_BYTES + key_len + value_len
+}
+
+/// The little-endian number at byte `at`, which is there with its seven followers.
+pub(crate) fn long(bytes: &[u8], at: usize) -> i64 {
+    i64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// As `long`, of four bytes.
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// Whether a record at main revision `main` can have this create revision and version: both are 0 in a tombstone and above 0
+/// otherwise.
+pub(crate) fn is_numbered(main: i64, create: i64, version: i64) -> bool {
+    main >= 1 && version >= 0 && (0..=main).contains(&create) && (version == 0) == (create == 0)
 }
 
 /// How many 8-byte words `bytes` take.

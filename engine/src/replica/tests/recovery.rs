@@ -167,12 +167,7 @@ fn checkpoints_keep_the_log_short() {
             rig.put(&format!("k{}", round % 3), &value);
             rig.settle();
         }
-        let revision = rig.replica.reader().pin().view().revision();
-        let physical = true;
-        rig.propose(
-            field::COMPACTION,
-            &pb::CompactionRequest { revision, physical },
-        );
+        rig.compact_all();
         rig.settle();
     }
     assert!(rig.replica.wal.live_bytes() < 1 << 20);
@@ -222,12 +217,7 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
         }
     }
     rig.settle();
-    let revision = rig.replica.reader().pin().view().revision();
-    let physical = true;
-    rig.propose(
-        field::COMPACTION,
-        &pb::CompactionRequest { revision, physical },
-    );
+    rig.compact_all();
     for key in 0..100 {
         rig.put(&format!("n{key}"), "v");
     }
@@ -263,12 +253,7 @@ fn records_without_a_file_make_a_checkpoint_due() {
         rig.settle();
     }
     let written = rig.replica.checkpoint.last;
-    let revision = rig.replica.reader().pin().view().revision();
-    let physical = true;
-    rig.propose(
-        field::COMPACTION,
-        &pb::CompactionRequest { revision, physical },
-    );
+    rig.compact_all();
     rig.settle();
     rig.put("a", "1");
     rig.settle();
