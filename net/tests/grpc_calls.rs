@@ -2,7 +2,7 @@
 
 use basalt_net::grpc::client::{Answered, Client, Template};
 use basalt_net::grpc::{
-    Answers, Code, Connection, Flow, Metadata, Method, Request, ServerConfig, Sink, Status,
+    Answers, Code, Connection, Flow, Metadata, Method, Opening, Request, ServerConfig, Sink, Status,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 struct Echo {
     requests: usize,
     cancelled: Vec<u32>,
+    opened: Vec<u32>,
     ended: Vec<u32>,
     /// Streaming answers that wait for room: bytes still to send in messages of 10,000.
     streaming: BTreeMap<u32, usize>,
@@ -40,7 +41,7 @@ impl Sink for Echo {
         match path {
             b"/t.T/Echo" | b"/t.T/Fail" | b"/t.T/Never" => Method::OneRequest,
             b"/t.T/Stream" => Method::ServerStreaming,
-            b"/t.T/Each" => Method::ManyRequests,
+            b"/t.T/Each" | b"/t.T/Push" | b"/t.T/Shut" => Method::ManyRequests,
             _ => Method::Unknown(Status::new(Code::Unimplemented, "unknown service t.X")),
         }
     }
@@ -60,6 +61,19 @@ impl Sink for Echo {
                 let bytes = request.message.len() * 100;
                 self.streaming.insert(stream, bytes);
                 self.go_on(answers, stream);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_open(&mut self, answers: &mut Answers, stream: u32, opening: Opening<'_>) {
+        assert_eq!(opening.meta.get("token"), Some(&b"t"[..]));
+        self.opened.push(stream);
+        match opening.path {
+            b"/t.T/Shut" => answers.fail(stream, Status::new(Code::Unavailable, "no leader")),
+            // The answer may begin before the first request.
+            b"/t.T/Push" => {
+                answers.send(stream, |out| out.extend_from_slice(b"open"));
             }
             _ => {}
         }
@@ -257,6 +271,43 @@ fn client_stream_is_heard_message_by_message_and_then_ends() {
     pair.settle();
     assert_eq!(pair.echo.ended, [stream]);
     assert_eq!(pair.heard.ended[&stream], Status::OK);
+}
+
+#[test]
+fn two_way_call_is_told_of_before_any_message_and_may_push_until_it_is_cancelled() {
+    let mut pair = Pair::new(3, 10);
+    let stream = pair.client.open(&Pair::template("/t.T/Push")).unwrap();
+    pair.settle();
+    assert_eq!(pair.echo.opened, [stream]);
+    assert_eq!(pair.heard.bytes[&stream], b"open");
+    pair.server
+        .answers()
+        .send(stream, |out| out.extend_from_slice(b", pushed"));
+    pair.settle();
+    assert_eq!(pair.heard.bytes[&stream], b"open, pushed");
+    pair.client.cancel(stream);
+    pair.settle();
+    assert_eq!(pair.echo.cancelled, [stream]);
+    assert_eq!(pair.server.open_calls(), 0);
+}
+
+#[test]
+fn two_way_call_refused_at_its_opening_hears_nothing_more() {
+    let mut pair = Pair::new(3, 10);
+    for is_ended in [false, true] {
+        let stream = pair.client.open(&Pair::template("/t.T/Shut")).unwrap();
+        if is_ended {
+            pair.client.end(stream);
+        } else {
+            pair.client.send(stream, |out| out.push(1));
+        }
+        pair.settle();
+        let expected = Status::new(Code::Unavailable, "no leader");
+        assert_eq!(pair.heard.ended[&stream], expected);
+    }
+    assert_eq!(pair.echo.opened.len(), 2);
+    assert_eq!((pair.echo.requests, pair.echo.ended.len()), (0, 0));
+    assert!(pair.echo.cancelled.is_empty());
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) enum Phase {
     /// The service has heard nothing of it.
     #[default]
     Waiting,
-    /// A method with many requests, of which the service knows.
+    /// A method with many requests: the service knows of it.
     Receiving,
     /// The service has all it will get; what may still come is ignored.
     Received,

@@ -1,6 +1,6 @@
 use super::call::{Answers, Grpc};
 use super::driver::{CallState, Driver};
-use super::{Method, Request};
+use super::{Method, Opening, Request};
 use crate::h2::{self, ErrorCode, Events, KeepAlive, Reason, Role, Settings, StreamKey};
 use crate::limits::{Limits, STREAM_WINDOW_BYTES_MAX};
 use std::time::{Duration, Instant};
@@ -41,9 +41,11 @@ pub trait Sink {
     fn method(&self, path: &[u8]) -> Method;
     /// See `Service::on_request`.
     fn on_request(&mut self, answers: &mut Answers, stream: u32, request: Request<'_>);
+    /// See `Service::on_open`.
+    fn on_open(&mut self, _answers: &mut Answers, _stream: u32, _opening: Opening<'_>) {}
     /// See `Service::on_end`.
     fn on_end(&mut self, answers: &mut Answers, stream: u32);
-    /// See `Service::on_cancel`. Only for calls that `on_request` or `on_end` told of.
+    /// See `Service::on_cancel`. Only for calls that `on_open` or `on_request` told of.
     fn on_cancel(&mut self, answers: &mut Answers, stream: u32);
     /// See `Service::on_writable`.
     fn on_writable(&mut self, answers: &mut Answers, stream: u32);

@@ -2,7 +2,7 @@ use super::call::{Answers, Call, Grpc, Phase};
 use super::connection::Sink;
 use super::framing::{self, Next, PREFIX_BYTES};
 use super::head::{Head, Verdict};
-use super::{Code, Request, Status};
+use super::{Code, Opening, Request, Status};
 use crate::h2::{self, ErrorCode, Events, StreamKey};
 use crate::hpack::Fields;
 use crate::limits::{KEPT_BUFFER_BYTES_MAX, PARTIAL_REQUEST_BYTES_MAX};
@@ -97,6 +97,14 @@ impl<S: Sink> Events<Grpc> for Driver<'_, S> {
             if let Some(deadline) = call.deadline {
                 self.calls.expect_deadline(deadline);
             }
+        }
+        if head.verdict == Verdict::ManyRequests {
+            call.phase = Phase::Receiving;
+            let opening = Opening {
+                path: &head.path,
+                meta: &head.meta,
+            };
+            self.sink.on_open(answers, key.id, opening);
         }
         if is_end {
             self.end(answers, key, b"");

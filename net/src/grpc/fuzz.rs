@@ -1,7 +1,7 @@
 //! Bodies of the fuzz targets of HTTP/2 and gRPC; property tests run them too.
 
 use super::framing::{self, Next};
-use super::{Answers, Code, Connection, Method, Request, ServerConfig, Sink, Status};
+use super::{Answers, Code, Connection, Method, Opening, Request, ServerConfig, Sink, Status};
 use super::{metadata, percent_decode, percent_encode, timeout};
 use crate::h2::Reason;
 use crate::h2::frame::put_header;
@@ -122,6 +122,13 @@ impl Sink for Log {
             }
             Some(4) => answers.fail(stream, Status::new(Code::NotFound, "no")),
             _ => {}
+        }
+    }
+
+    fn on_open(&mut self, answers: &mut Answers, stream: u32, opening: Opening<'_>) {
+        self.events.push(format!("{stream} {opening:?}"));
+        if opening.path.last().is_some_and(|byte| byte % 16 == 6) {
+            answers.fail(stream, Status::new(Code::Unavailable, "no"));
         }
     }
 

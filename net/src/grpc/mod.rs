@@ -51,6 +51,15 @@ pub struct Request<'a> {
     pub last: bool,
 }
 
+/// The beginning of a call whose requests follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    /// `:path` as sent.
+    pub path: &'a [u8],
+    /// All metadata of the call; transport headers are left out.
+    pub meta: &'a Metadata,
+}
+
 /// How the messages of a method come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
@@ -58,7 +67,7 @@ pub enum Method {
     OneRequest,
     /// One request and a stream of answers: `on_request` once, when the client has ended its side; `on_end` never.
     ServerStreaming,
-    /// Any number of request messages: `on_request` for each, then `on_end`.
+    /// Any number of request messages, and answers at any time: `on_open`, `on_request` for each, then `on_end`.
     ManyRequests,
     /// Not served: the transport answers Unimplemented with this text, without waiting for a message.
     Unknown(Status),
@@ -81,7 +90,11 @@ pub trait Service {
     /// A whole message: once for a method with one request, else once per message.
     fn on_request(&mut self, calls: &mut impl Calls, call: CallId, request: Request<'_>);
 
-    /// The client has ended its side of a method with many requests.
+    /// A call of a method with many requests has begun: before its first message, or its end without any.
+    /// A service that has no such method hears of none.
+    fn on_open(&mut self, _calls: &mut impl Calls, _call: CallId, _opening: Opening<'_>) {}
+
+    /// The client has ended its side of a method with many requests. The call goes on until the service ends it.
     fn on_end(&mut self, calls: &mut impl Calls, call: CallId);
 
     /// The call is over without an answer: reset by the client, its connection gone, or its deadline passed.
@@ -98,6 +111,10 @@ pub trait Service {
 
     /// A foreign descriptor registered with the reactor has become readable.
     fn on_ready(&mut self, token: usize);
+
+    /// The loop is to stop, and clients have been told: calls that do not end by themselves should be ended now.
+    /// Those that are open when the time for that is over are cut.
+    fn on_stop(&mut self, _calls: &mut impl Calls) {}
 }
 
 /// How a service answers. Every method ignores a call that is gone or already ended.

@@ -1,6 +1,6 @@
 use super::conn::{Conn, Protocol};
 use super::slab::{Key, Slab};
-use crate::grpc::{Answers, CallId, Calls, Flow, Method, Request, Service, Sink, Status};
+use crate::grpc::{Answers, CallId, Calls, Flow, Method, Opening, Request, Service, Sink, Status};
 use crate::h1::{self, HttpDate};
 
 /// What answering needs: the connections, and the list of those that have something to write.
@@ -167,6 +167,12 @@ impl<S: Service> Sink for ServiceSink<'_, S> {
         let call = self.call(stream);
         let (service, mut calls) = self.split(answers);
         service.on_request(&mut calls, call, request);
+    }
+
+    fn on_open(&mut self, answers: &mut Answers, stream: u32, opening: Opening<'_>) {
+        let call = self.call(stream);
+        let (service, mut calls) = self.split(answers);
+        service.on_open(&mut calls, call, opening);
     }
 
     fn on_end(&mut self, answers: &mut Answers, stream: u32) {

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::grpc::{CallId, Calls, Code, Flow, Method, Request, Status};
+use crate::grpc::{CallId, Calls, Code, Flow, Method, Opening, Request, Status};
 use crate::h1;
 
 /// One message of `/t.T/Pieces`: more than the queue of a stream takes before it says `Full`.
@@ -16,6 +16,8 @@ struct Echo {
     told: mpsc::Sender<Told>,
     orders: mpsc::Receiver<Order>,
     held: Vec<CallId>,
+    /// Calls that go on until the loop stops.
+    endless: Vec<CallId>,
     /// A streaming answer, its pieces left, and whether it may go on.
     pieces: Option<(CallId, usize, bool)>,
 }
@@ -33,8 +35,22 @@ enum Order {
 }
 
 impl Service for Echo {
-    fn method(&self, _path: &[u8]) -> Method {
-        Method::OneRequest
+    fn method(&self, path: &[u8]) -> Method {
+        match path {
+            b"/t.T/Endless" => Method::ManyRequests,
+            _ => Method::OneRequest,
+        }
+    }
+
+    fn on_open(&mut self, _calls: &mut impl Calls, call: CallId, _opening: Opening<'_>) {
+        self.endless.push(call);
+        self.told.send(Told::Held).unwrap();
+    }
+
+    fn on_stop(&mut self, calls: &mut impl Calls) {
+        for call in self.endless.drain(..) {
+            calls.finish(call, Status::new(Code::Unavailable, "stopped"));
+        }
     }
 
     fn on_request(&mut self, calls: &mut impl Calls, call: CallId, request: Request<'_>) {
@@ -136,6 +152,7 @@ impl Server {
                 told: told_to,
                 orders: orders_from,
                 held: Vec::new(),
+                endless: Vec::new(),
                 pieces: None,
             };
             reactor.run(&mut echo)
@@ -593,4 +610,23 @@ fn a_stream_that_may_go_on_has_its_turn_at_once() {
     assert_eq!(message.len(), 5 * (PIECE_BYTES + 5) - 5);
     drop(client);
     server.stop();
+}
+
+/// A watch would otherwise hold up every stop until its time is over.
+#[test]
+fn a_call_without_end_is_ended_by_its_service_when_the_loop_stops() {
+    const EMPTY_MESSAGE_FRAME_BYTES: usize = 9 + 5;
+    let server = Server::tcp();
+    let mut client = server.connect();
+    let mut opening = [hello(), call(1, "/t.T/Endless", b"")].concat();
+    opening.truncate(opening.len() - EMPTY_MESSAGE_FRAME_BYTES);
+    client.write_all(&opening).unwrap();
+    assert_eq!(server.told.recv().unwrap(), Told::Held);
+    let began = std::time::Instant::now();
+    server.stop();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut farewell = Vec::new();
+    client.read_to_end(&mut farewell).unwrap();
+    let text = b"stopped";
+    assert!(farewell.windows(text.len()).any(|bytes| bytes == text));
 }

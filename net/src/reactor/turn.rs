@@ -183,7 +183,7 @@ impl Turn {
         if let Some(drain) = self.handle.stop_requested()
             && self.drain_until.is_none()
         {
-            self.begin_drain(now, drain);
+            self.begin_drain(service, now, drain);
         }
     }
 
@@ -370,7 +370,7 @@ impl Turn {
         }
     }
 
-    fn begin_drain(&mut self, now: Instant, drain: Duration) {
+    fn begin_drain<S: Service>(&mut self, service: &mut S, now: Instant, drain: Duration) {
         self.drain_until = Some(now + drain);
         self.listeners.clear();
         for key in self.table.conns.keys() {
@@ -380,6 +380,7 @@ impl Turn {
             }
             self.table.mark_dirty(key);
         }
+        service.on_stop(&mut LoopCalls::outside(&mut self.table));
     }
 
     fn close<S: Service>(&mut self, service: &mut S, key: Key) {
