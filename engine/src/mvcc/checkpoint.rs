@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::digest::Digests;
 use super::hold::{Hold, HoldRefused};
 use super::page::{BadIndex, IndexCursor};
 use super::revlog::directory::{Body, Directory, Place};
@@ -207,6 +208,9 @@ impl CheckpointCursor {
             write_head(out, FORMAT_SEGMENTS, self.marks);
             out.extend_from_slice(&self.made.to_le_bytes());
             out.extend_from_slice(&self.file_next.to_le_bytes());
+            let Digests { history, kept } = self.marks.digests;
+            out.extend_from_slice(&history.to_le_bytes());
+            out.extend_from_slice(&kept.to_le_bytes());
         }
         while self.phase == Phase::Names {
             let Some((id, place)) = self.next_place() else {
@@ -298,6 +302,7 @@ impl ContentWriter {
             revision,
             compacted,
             finished,
+            digests: Digests::default(),
         };
         write_head(out, FORMAT_RECORDS, marks);
         Self { records: 0 }
@@ -451,14 +456,14 @@ pub(super) const MAGIC: &[u8; 8] = b"basaltkv";
 /// The records themselves follow: how a restored snapshot begins.
 pub(super) const FORMAT_RECORDS: u32 = 1;
 
-/// The files of the segments follow.
-pub(super) const FORMAT_SEGMENTS: u32 = 2;
+/// The digests and the files of the segments follow.
+pub(super) const FORMAT_SEGMENTS: u32 = 3;
 
 /// Magic, format, three marks.
 pub(super) const HEAD_BYTES: usize = 8 + 4 + 3 * 8;
 
-/// Segments ever made, next file; only where segments follow.
-pub(super) const SEGMENTS_HEAD_BYTES: usize = 4 + 8;
+/// Segments ever made, next file, two digests; only where segments follow.
+pub(super) const SEGMENTS_HEAD_BYTES: usize = 4 + 8 + 2 * 8;
 
 /// Kind, four `i64`, three `u32`.
 pub(super) const RECORD_HEAD_BYTES: usize = 1 + 4 * 8 + 3 * 4;

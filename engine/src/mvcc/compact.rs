@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::digest;
 use super::hash::RecordHash;
 use super::revlog::directory::Body;
 use super::revlog::packed::{Packer, WordSet};
@@ -45,6 +46,8 @@ struct Job {
 struct Doomed {
     words: WordSet,
     bytes: u64,
+    /// Of the records' hashes.
+    digest: u64,
 }
 
 enum Walk {
@@ -82,6 +85,7 @@ impl Store {
         }
         let previous_is_done = self.marks.finished == self.marks.compacted;
         self.marks.compacted = rev;
+        self.marks.digests.on_compact(rev);
         self.is_dirty = true;
         if self.space.job.is_none() {
             let hash = previous_is_done.then(RecordHash::new);
@@ -255,6 +259,8 @@ impl Job {
         let doomed = self.doomed.entry(at.segment).or_default();
         if doomed.words.insert(at.word) {
             doomed.bytes += stored.len() as u64;
+            let digest = digest::of_record(&stored.record());
+            doomed.digest = doomed.digest.wrapping_add(digest);
         }
     }
 
@@ -321,6 +327,7 @@ impl Job {
                 store
                     .log
                     .drop_records(SegmentId(id), &doomed.words, doomed.bytes);
+                store.marks.digests.on_drop(doomed.digest);
                 store.is_dirty = true;
                 store.is_freeing = true;
                 *sweep = if store.is_worth_rewriting(SegmentId(id)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::checkpoint::{FORMAT_SEGMENTS, KIND_INDEX, SegmentEntry, write_end, write_head};
+use super::digest::Digests;
 use super::page::IndexWriter;
 use super::restore::read_segment;
 use super::revlog::file::SegmentFile;
@@ -39,11 +40,13 @@ pub fn revlog_record(data: &[u8]) {
         revision: newest.max(1),
         compacted: -1,
         finished: -1,
+        digests: Digests::default(),
     };
     let mut content = Vec::new();
     write_head(&mut content, FORMAT_SEGMENTS, marks);
     content.extend_from_slice(&1u32.to_le_bytes());
     content.extend_from_slice(&2u64.to_le_bytes());
+    content.extend_from_slice(&[0; 16]);
     let entry = SegmentEntry {
         file,
         first_main: 1,

@@ -1,7 +1,9 @@
-use super::Restore;
 use super::checkpoint::SegmentEntry;
+use super::digest;
 use super::revlog::BadSegment;
 use super::revlog::file::SegmentFile;
+use super::revlog::record::{Stored, words_of};
+use super::{Digests, Restore};
 use crate::disk::Disk;
 
 /// What a checkpoint and the file itself say of a segment of the revision log.
@@ -28,9 +30,17 @@ pub struct FramesReport {
     pub frames: usize,
     /// Main revisions of the first and the last record.
     pub revisions: (i64, i64),
+    /// The sum of the hashes of the records that compaction has not dropped.
+    pub digest: u64,
 }
 
 impl Restore {
+    /// What the content adds up to, by its own word; `None` where the records themselves follow.
+    #[must_use]
+    pub fn digests(&self) -> Option<Digests> {
+        self.marks().map(|marks| marks.digests)
+    }
+
     /// Reads each file that the content names from one end to the other, whether or not another is damaged. `salt` is the
     /// directory's; `progress` hears how many bytes of how many are read.
     pub fn inspect_segments(
@@ -61,13 +71,23 @@ impl Restore {
 
 fn read(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<FramesReport, BadSegment> {
     let file = SegmentFile::open(disk, salt, &entry.file)?;
+    let mut digest = 0u64;
     for frame in 0..file.frames.len() {
-        file.read(disk, frame)?;
+        let frame = file.read(disk, frame)?;
+        let mut word = 0;
+        while let Some((at, record)) = frame.next_from(word) {
+            let is_gone = entry.gone.as_ref().is_some_and(|gone| gone.contains(at));
+            if !is_gone {
+                digest = digest.wrapping_add(digest::of_record(&Stored::new(record).record()));
+            }
+            word = at + u32::try_from(words_of(record.len())).expect("it lies in a frame");
+        }
     }
     let first = file.frames.first().map_or(0, |frame| frame.oldest);
     let last = file.frames.last().map_or(0, |frame| frame.newest);
     Ok(FramesReport {
         frames: file.frames.len(),
         revisions: (first, last),
+        digest,
     })
 }

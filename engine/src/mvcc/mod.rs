@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod compact;
+mod digest;
 mod hash;
 mod history;
 mod hold;
@@ -20,6 +21,7 @@ mod tree;
 mod view;
 
 pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWriter};
+pub use digest::Digests;
 pub use hash::{HashAnswer, HashJob, HashRefused};
 pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};

@@ -380,6 +380,11 @@ impl Play {
         };
         assert_eq!(cursor.revision(), self.model.revision);
         let made = rebuild::write(cursor, &mut self.disk);
+        let digests = self.store.digests();
+        assert_eq!(
+            rebuild::recount(&made.content, &mut self.disk),
+            digests.kept
+        );
         self.store.on_checkpoint(&made.files);
         assert_eq!(self.store.unfiled_bytes(), 0);
         // What no checkpoint names is removed, as after a real one.
@@ -396,6 +401,7 @@ impl Play {
         let sizes = self.store.sizes();
         (self.store, self.reader) = rebuild::read(&made.content, step, &mut self.disk, config);
         assert_eq!(self.store.sizes(), sizes);
+        assert_eq!(self.store.digests(), digests);
         assert_eq!(self.store.unfiled_bytes(), 0);
         self.model.hashes.clear();
     }

@@ -40,4 +40,15 @@ pub(super) fn read(
         .expect("just written")
 }
 
+/// The sum of the hashes of the records that lie in the files.
+pub(super) fn recount(content: &[u8], disk: &mut MemDisk) -> u64 {
+    let mut restore = Restore::new(StoreConfig::default());
+    restore.push(content).expect("just written");
+    let segments = restore.inspect_segments(disk, SALT, &mut |_, _| {});
+    let sums = segments
+        .iter()
+        .map(|it| it.read.expect("just written").digest);
+    sums.fold(0, u64::wrapping_add)
+}
+
 pub(super) const SALT: u64 = 7;

@@ -4,6 +4,7 @@ use super::checkpoint::{
     BadCheckpoint, FORMAT_RECORDS, FORMAT_SEGMENTS, HEAD_BYTES, KIND_END, KIND_INDEX, KIND_RECORD,
     KIND_SEGMENT, MAGIC, RECORD_HEAD_BYTES, SEGMENTS_HEAD_BYTES, SegmentEntry,
 };
+use super::digest::Digests;
 use super::page::{BadIndex, IndexLoad};
 use super::revlog::directory::{Body, Filed, Place};
 use super::revlog::file::SegmentFile;
@@ -77,6 +78,14 @@ impl Restore {
         carry.drain(..taken);
         self.carry = carry;
         Ok(())
+    }
+
+    /// What the head says, where segments follow.
+    pub(super) fn marks(&self) -> Option<Marks> {
+        match self.content {
+            Content::Segments { marks, .. } => Some(marks),
+            Content::Awaited | Content::Records { .. } => None,
+        }
     }
 
     /// What the content says of segments and their files, by ascending segment.
@@ -237,10 +246,11 @@ impl Restore {
         if !head.starts_with(MAGIC) {
             return Err(BadCheckpoint::Magic);
         }
-        let marks = Marks {
+        let mut marks = Marks {
             revision: long(head, 12),
             compacted: long(head, 20),
             finished: long(head, 28),
+            digests: Digests::default(),
         };
         let is_ordered = -1 <= marks.finished
             && marks.finished <= marks.compacted
@@ -262,6 +272,10 @@ impl Restore {
             FORMAT_SEGMENTS => {
                 let Some(rest) = bytes[HEAD_BYTES..].first_chunk::<SEGMENTS_HEAD_BYTES>() else {
                     return Ok(None);
+                };
+                marks.digests = Digests {
+                    history: long(rest, 12).cast_unsigned(),
+                    kept: long(rest, 20).cast_unsigned(),
                 };
                 self.content = Content::Segments {
                     marks,

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::compact::{CompactHash, Space};
+use super::digest::Digests;
 use super::hold::{Hold, HoldRefused, Holds};
 use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
 use super::revlog::directory::Directory;
@@ -59,6 +60,7 @@ pub(super) struct Marks {
     pub(super) revision: i64,
     pub(super) compacted: i64,
     pub(super) finished: i64,
+    pub(super) digests: Digests,
 }
 
 /// The changes of one transaction: all get one main revision. Readers see them after the next
@@ -100,6 +102,7 @@ impl Store {
                 revision: 1,
                 compacted: -1,
                 finished: -1,
+                digests: Digests::default(),
             },
         )
     }
@@ -159,6 +162,12 @@ impl Store {
     #[must_use]
     pub fn finished(&self) -> i64 {
         self.marks.finished
+    }
+
+    /// What the content adds up to.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        self.marks.digests
     }
 
     /// The newest state, unpublished changes included.
@@ -259,7 +268,7 @@ impl Store {
         value: &[u8],
         stamp: impl FnOnce(Option<&Entry>) -> Stamp,
     ) {
-        let log = &mut self.log;
+        let (log, digests) = (&mut self.log, &mut self.marks.digests);
         self.tree.upsert(key, |old| {
             let chain = old.map_or(Chain::default(), |old| log.chain_after(old.at, old.main));
             let Stamp {
@@ -281,6 +290,14 @@ impl Store {
                 key,
                 value,
             );
+            digests.on_append(&Record {
+                key,
+                value,
+                create_revision: create,
+                mod_revision: Revision::new(main, i64::from(sub)),
+                version,
+                lease: LeaseId(lease),
+            });
             let value_len = u32::try_from(value.len()).expect("a request is shorter than 4 GiB");
             Entry {
                 main,

@@ -7,8 +7,8 @@ use crate::apply::{BadMeta, Meta};
 use crate::disk::{Disk, DiskError, DiskOp};
 use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
 use crate::mvcc::{
-    BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, NeedRead, OnSegments,
-    Reader, Restore, SegmentFileReport, Store, StoreConfig,
+    BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, Digests, NeedRead,
+    OnSegments, Reader, Restore, SegmentFileReport, Store, StoreConfig,
 };
 use crate::types::Index;
 use crate::wal::CheckpointWriter;
@@ -293,6 +293,11 @@ impl CheckpointContent {
         progress: OnSegments<'_>,
     ) -> Vec<SegmentFileReport> {
         self.keys.inspect_segments(disk, salt, progress)
+    }
+
+    /// What the keys add up to, by the checkpoint's own word.
+    pub(super) fn digests(&self) -> Option<Digests> {
+        self.keys.digests()
     }
 
     /// The state, after the last chunk. Reads the segments' files; `salt` is the directory's, and `on_segments` hears how

@@ -3,7 +3,7 @@
 use super::checkpoint::{BadContent, CheckpointContent};
 use crate::apply::Meta;
 use crate::disk::{Disk, File};
-use crate::mvcc::{BadSegment, SegmentFileReport, Sizes, StoreConfig};
+use crate::mvcc::{BadSegment, Digests, SegmentFileReport, Sizes, StoreConfig};
 use crate::types::Index;
 use crate::wal::{self, Blemish, CheckpointReader, Corrupt, WalReport};
 
@@ -22,6 +22,8 @@ pub struct CheckpointReport {
     pub compacted: i64,
     /// The compaction whose space is given back, -1 for none.
     pub finished: i64,
+    /// What the keys add up to; members compare `history`.
+    pub digests: Digests,
     /// Sizes as a start would report them.
     pub sizes: Sizes,
     /// The files of the revision log that it names, all of them whole.
@@ -47,6 +49,16 @@ pub enum CheckpointRefused {
     /// A file of the revision log that it names; all that are damaged.
     #[error("{}", list(.0))]
     Segments(Vec<BadSegment>),
+    /// The files are whole, but their records are not those that were written.
+    #[error("the records add up to {found:016x} and not to {expected:016x}, as member/{} says", File::Checkpoint(index.0))]
+    Digest {
+        /// Its name.
+        index: Index,
+        /// What the checkpoint says.
+        expected: u64,
+        /// What the files hold.
+        found: u64,
+    },
     /// It is another entry's.
     #[error("member/{} holds the state of index {found}", File::Checkpoint(expected.0))]
     OtherIndex {
@@ -129,6 +141,18 @@ pub fn inspect_checkpoint(
     if !damaged.is_empty() {
         return Err(CheckpointRefused::Segments(damaged));
     }
+    let digests = content.digests();
+    let sums = segments.iter().filter_map(|segment| segment.read.ok());
+    let found = sums.fold(0u64, |sum, frames| sum.wrapping_add(frames.digest));
+    if let Some(Digests { kept, .. }) = digests
+        && kept != found
+    {
+        return Err(CheckpointRefused::Digest {
+            index,
+            expected: kept,
+            found,
+        });
+    }
     let finished = content.finish(disk, salt, progress);
     let (meta, store, _) =
         finished.map_err(|content| CheckpointRefused::Content { index, content })?;
@@ -146,6 +170,7 @@ pub fn inspect_checkpoint(
         revision: store.revision(),
         compacted: store.compacted(),
         finished: store.finished(),
+        digests: store.digests(),
         sizes: store.sizes(),
         segments,
         blemish: reader.stray().map(|offset| Blemish {

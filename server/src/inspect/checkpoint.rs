@@ -66,6 +66,11 @@ fn say(
     )?;
     writeln!(
         out,
+        "digest of the history {:016x}, of what is kept {:016x}",
+        report.digests.history, report.digests.kept
+    )?;
+    writeln!(
+        out,
         "db size {} bytes, in use {} bytes",
         report.sizes.total, report.sizes.in_use
     )?;
@@ -111,6 +116,8 @@ pub(super) fn json_of(report: &CheckpointReport) -> Value {
         "revision": report.revision,
         "compacted": report.compacted,
         "finished_compaction": report.finished,
+        "history_digest": format!("{:016x}", report.digests.history),
+        "kept_digest": format!("{:016x}", report.digests.kept),
         "db_size": report.sizes.total,
         "db_size_in_use": report.sizes.in_use,
         "cluster_version": meta.cluster_version.map(|version| version.to_string()),
