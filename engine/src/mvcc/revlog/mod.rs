@@ -269,12 +269,15 @@ impl RevLog {
 
     /// Marks more records of `id` as dropped: reads no longer find them, their memory stays.
     pub(crate) fn drop_records(&mut self, id: SegmentId, dropped: &packed::WordSet, bytes: u64) {
+        let in_all = self.bytes_of(id);
         let place = Arc::make_mut(&mut self.directory)
             .place_mut(id)
             .expect("dropped records lie in a segment");
         let mut gone = place.gone.as_deref().cloned().unwrap_or_default();
         gone.union(dropped);
         place.gone = Some(Arc::new(gone));
+        // A file whose records lead to where none begins must not count more than there is.
+        let bytes = bytes.min(in_all - place.gone_bytes);
         place.gone_bytes += bytes;
         self.gone_bytes += bytes;
     }
