@@ -11,5 +11,6 @@ pub mod frame;
 pub mod grpc;
 pub mod http;
 pub mod server;
+pub mod sim;
 pub mod sim_disk;
 pub mod tools;

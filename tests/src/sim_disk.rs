@@ -66,6 +66,8 @@ pub struct SimDisk<M: Clone> {
     pub calls: u64,
     /// The error to inject.
     pub fault: Option<Fault>,
+    /// How many bytes all files together may have; `None` is no bound.
+    pub capacity_bytes: Option<u64>,
 }
 
 /// An injected error.
@@ -170,21 +172,68 @@ impl<M: Clone> SimDisk<M> {
     /// Ends a write in flight: it is durable if it was to be.
     pub fn land(&mut self, id: u64) -> DiskAnswer {
         self.snapshot(None);
-        let at = self
-            .in_flight
-            .iter()
-            .position(|flight| flight.id == id)
-            .expect("in flight");
         let Flight {
             file,
             offset,
             pages,
             durable,
             ..
-        } = self.in_flight.remove(at);
+        } = self.take_flight(id);
         let inode = self.inode(file).expect("opened");
         self.inodes[inode].write(offset, &pages, durable);
         DiskAnswer::Written(pages)
+    }
+
+    /// Ends a write in flight as `land` does, but the disk lies: what was written is nowhere.
+    pub fn land_nowhere(&mut self, id: u64) -> DiskAnswer {
+        DiskAnswer::Written(self.take_flight(id).pages)
+    }
+
+    /// Ends a write in flight as `land` does, but the bytes go to another place of the file, durable there.
+    pub fn land_elsewhere(&mut self, id: u64, shift_pages: u64) -> DiskAnswer {
+        let Flight {
+            file,
+            offset,
+            pages,
+            ..
+        } = self.take_flight(id);
+        let inode = self.inode(file).expect("opened");
+        let length = self.inodes[inode].length as u64;
+        let wrong = (offset + shift_pages * PAGE_BYTES as u64) % length;
+        if wrong + pages.bytes() as u64 <= length {
+            self.inodes[inode].write(wrong, &pages, true);
+        }
+        DiskAnswer::Written(pages)
+    }
+
+    /// Whether a write in flight is one to the log's segments.
+    #[must_use]
+    pub fn is_log_write(&self, id: u64) -> bool {
+        let mut flights = self.in_flight.iter();
+        flights.any(|flight| flight.id == id && matches!(flight.file, File::Wal(_)))
+    }
+
+    fn take_flight(&mut self, id: u64) -> Flight {
+        let mut flights = self.in_flight.iter();
+        let at = flights.position(|flight| flight.id == id);
+        self.in_flight.remove(at.expect("in flight"))
+    }
+
+    /// Flips a bit of what is durable in a file; the byte is counted from its beginning and round again.
+    pub fn rot(&mut self, file: File, byte: u64, bit: u8) {
+        let inode = self.inode(file).expect("there");
+        let durable = Rc::make_mut(&mut self.inodes[inode].durable);
+        if !durable.is_empty() {
+            let at = usize::try_from(byte).expect("small") % durable.len();
+            durable[at] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// Bytes of all files together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        let lengths = self.names.values().map(|inode| self.inodes[*inode].length);
+        lengths.map(|length| length as u64).sum()
     }
 
     /// How many units a crash now can keep or lose.
@@ -301,6 +350,7 @@ impl<M: Clone> SimDisk<M> {
             record: false,
             calls: 0,
             fault: None,
+            capacity_bytes: None,
         }
     }
 
@@ -347,6 +397,13 @@ impl<M: Clone> SimDisk<M> {
 
     fn count(&mut self, op: &DiskOp) -> Result<(), DiskError> {
         self.calls += 1;
+        if self.growth(op) > self.room() {
+            return Err(DiskError {
+                site: op.site(),
+                kind: DiskErrorKind::NoSpace,
+                errno: None,
+            });
+        }
         match self.fault {
             Some(fault)
                 if self.calls == fault.call || (fault.for_ever && self.calls > fault.call) =>
@@ -359,6 +416,29 @@ impl<M: Clone> SimDisk<M> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Bytes that an operation adds to the files.
+    fn growth(&self, op: &DiskOp) -> u64 {
+        match op {
+            DiskOp::Create { bytes, .. } => *bytes,
+            DiskOp::Write {
+                file,
+                offset,
+                pages,
+                ..
+            } => {
+                let length = self.inode(*file).map_or(0, |it| self.inodes[it].length);
+                (offset + pages.bytes() as u64).saturating_sub(length as u64)
+            }
+            _ => 0,
+        }
+    }
+
+    fn room(&self) -> u64 {
+        self.capacity_bytes.map_or(u64::MAX, |capacity| {
+            capacity.saturating_sub(self.used_bytes())
+        })
     }
 
     /// Takes an image, with a write that is about to be done as one in flight.

@@ -1,5 +1,8 @@
 //! The log's newest part in memory: what is not applied yet, and what must still be sent.
 
+#[cfg(feature = "probing")]
+mod probe;
+
 use std::collections::VecDeque;
 
 use crate::limits::SPENT_RUNS_MAX;

@@ -312,6 +312,20 @@ impl Replica {
         &self.reader
     }
 
+    /// The consensus part, for the simulator's checkers.
+    #[cfg(feature = "probing")]
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The replicated state, for the simulator's checkers.
+    #[cfg(feature = "probing")]
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Begins to stop: what was taken over is still answered, new proposals are refused, and the log
     /// is sealed. Go on taking turns until `is_stopped`.
     pub fn stop(&mut self) {

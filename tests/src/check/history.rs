@@ -2,7 +2,7 @@
 //!
 //! A recorder notes `called` before the first byte of a request leaves and `returned` after the last byte of its answer came, from
 //! one clock that never goes back. Times of different clients must be comparable; their unit is the recorder's own. Whatever is
-//! not an answer in etcd's sense (a broken connection, a time-out, "leader changed", a full store) is [`Outcome::Unknown`]: it may
+//! not an answer in etcd's sense (a broken connection, a time-out, "leader changed") is [`Outcome::Unknown`]: it may
 //! have taken effect, at once, later or never.
 
 use basalt_pb::etcdserverpb as pb;
@@ -58,6 +58,9 @@ pub enum Refusal {
     Future,
     /// "key not found", of a put that keeps value or lease.
     KeyNotFound,
+    /// "database space exceeded" while the alarm was on already: nothing was done. With a quota the write that raises the alarm is
+    /// done and answered like this too, so a recorder that cannot tell the two apart notes [`Outcome::Unknown`].
+    NoSpace,
     /// One that follows from no state: too many requests, a stopped server that took nothing.
     Unavailable,
 }

@@ -102,26 +102,20 @@ fn is_usable(call: &Call) -> bool {
     match call.outcome {
         Outcome::Refused(_) => false,
         Outcome::Unknown => call.may_write(),
-        Outcome::Done { .. } => !call.is_serializable() && is_plain(op),
+        Outcome::Done { .. } => {
+            let is_told = !matches!(op, Op::RequestRange(range) if !is_plain(range));
+            !call.is_serializable() && is_told
+        }
     }
 }
 
 /// Whether an answer to it can be told without knowing revisions.
-fn is_plain(op: &Op) -> bool {
-    match op {
-        Op::RequestRange(range) => {
-            let filters = range.max_mod_revision
-                | range.min_mod_revision
-                | range.max_create_revision
-                | range.min_create_revision;
-            range.revision == 0 && filters == 0 && range.sort_order == 0 && range.sort_target == 0
-        }
-        Op::RequestPut(_) | Op::RequestDeleteRange(_) => true,
-        Op::RequestTxn(txn) => {
-            let mut ops = txn.success.iter().chain(&txn.failure);
-            ops.all(|op| op.request.as_ref().is_none_or(is_plain))
-        }
-    }
+fn is_plain(range: &pb::RangeRequest) -> bool {
+    let filters = range.max_mod_revision
+        | range.min_mod_revision
+        | range.max_create_revision
+        | range.min_create_revision;
+    range.revision == 0 && filters == 0 && range.sort_order == 0 && range.sort_target == 0
 }
 
 fn keys_of(call: &Call, each: &mut dyn FnMut(&Bytes, &Bytes)) {
@@ -248,9 +242,9 @@ fn fits(call: &Call, state: &mut Model) -> bool {
         Outcome::Done {
             body: Some(body), ..
         } => {
-            let op = as_answered(op, body);
+            let (op, body) = as_answered(op, body);
             let made = state.apply(&op);
-            made.is_ok_and(|(_, made)| numberless(made) == numberless(body.clone()))
+            made.is_ok_and(|(_, made)| numberless(&op, made) == numberless(&op, body))
         }
         _ => {
             // Refused then, and refused in any order: it did nothing.
@@ -260,39 +254,61 @@ fn fits(call: &Call, state: &mut Model) -> bool {
     }
 }
 
-/// Comparisons by revision cannot be decided here: they held, or did not, as the answer says.
-fn as_answered(op: &Op, body: &Response) -> Op {
+/// Comparisons by revision cannot be decided here: the branch that the answer shows is the only one then.
+fn as_answered(op: &Op, body: &Response) -> (Op, Response) {
     let (Op::RequestTxn(txn), Response::ResponseTxn(answer)) = (op, body) else {
-        return op.clone();
+        return (op.clone(), body.clone());
     };
     let by_revision =
         |it: &pb::Compare| matches!(it.target(), CompareTarget::Create | CompareTarget::Mod);
-    let mut txn = txn.clone();
+    let (mut txn, mut answer) = (txn.clone(), answer.clone());
     if txn.compare.iter().any(by_revision) {
         if !answer.succeeded {
             txn.success.clone_from(&txn.failure);
         }
         txn.compare.clear();
+        answer.succeeded = true;
     }
-    Op::RequestTxn(txn)
+    let taken = if answer.succeeded {
+        &mut txn.success
+    } else {
+        &mut txn.failure
+    };
+    for (op, body) in taken.iter_mut().zip(&mut answer.responses) {
+        if let (Some(inner), Some(said)) = (&op.request, &body.response) {
+            let (inner, said) = as_answered(inner, said);
+            (op.request, body.response) = (Some(inner), Some(said));
+        }
+    }
+    (Op::RequestTxn(txn), Response::ResponseTxn(answer))
 }
 
-/// The answer without revisions; whether a transaction succeeded shows in the rest of it.
-fn numberless(body: Response) -> Response {
+/// The answer without revisions, and without ranges that depend on them.
+fn numberless(op: &Op, body: Response) -> Response {
     let strip = |kvs: &mut dyn Iterator<Item = &mut KeyValue>| {
         kvs.for_each(|kv| (kv.create_revision, kv.mod_revision) = (0, 0));
     };
     let mut body = without_headers(body);
-    match &mut body {
-        Response::ResponseRange(it) => strip(&mut it.kvs.iter_mut()),
-        Response::ResponsePut(it) => strip(&mut it.prev_kv.iter_mut()),
-        Response::ResponseDeleteRange(it) => strip(&mut it.prev_kvs.iter_mut()),
-        Response::ResponseTxn(it) => {
-            it.succeeded = true;
-            for op in &mut it.responses {
-                op.response = op.response.take().map(numberless);
+    match (&mut body, op) {
+        (Response::ResponseRange(it), Op::RequestRange(range)) if !is_plain(range) => {
+            *it = pb::RangeResponse::default();
+        }
+        (Response::ResponseRange(it), _) => strip(&mut it.kvs.iter_mut()),
+        (Response::ResponsePut(it), _) => strip(&mut it.prev_kv.iter_mut()),
+        (Response::ResponseDeleteRange(it), _) => strip(&mut it.prev_kvs.iter_mut()),
+        (Response::ResponseTxn(it), Op::RequestTxn(txn)) => {
+            let taken = if it.succeeded {
+                &txn.success
+            } else {
+                &txn.failure
+            };
+            for (body, op) in it.responses.iter_mut().zip(taken) {
+                if let (Some(said), Some(op)) = (body.response.take(), &op.request) {
+                    body.response = Some(numberless(op, said));
+                }
             }
         }
+        (Response::ResponseTxn(_), _) => {}
     }
     body
 }

@@ -290,8 +290,16 @@ impl Run<'_> {
                 && kv.create_revision >= range.min_create_revision
         };
         let mut kvs: Vec<KeyValue> = found.into_iter().filter(passes).cloned().collect();
-        sort(&mut kvs, range);
         let limit = usize::try_from(range.limit).unwrap_or(0);
+        // Without an order etcd reads no further than it needs to know whether there is more, and sorts only that.
+        let is_filtered = range.max_mod_revision
+            | range.min_mod_revision
+            | range.max_create_revision
+            | range.min_create_revision;
+        if limit > 0 && range.sort_order() == SortOrder::None && is_filtered == 0 {
+            kvs.truncate(limit + 1);
+        }
+        sort(&mut kvs, range);
         let more = limit > 0 && kvs.len() > limit;
         if more {
             kvs.truncate(limit);

@@ -247,7 +247,7 @@ impl Checker<'_> {
                 continue;
             };
             let right = match refusal {
-                Refusal::Unavailable => true,
+                Refusal::Unavailable | Refusal::NoSpace => true,
                 Refusal::Compacted => self.may_be_compacted(call),
                 Refusal::Future => {
                     let at_most = read_revision(&call.request).or(match call.request {

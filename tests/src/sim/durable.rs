@@ -1,0 +1,47 @@
+//! Which members have an entry on their disk so that no power cut takes it: read from the disk, whatever the member believes.
+
+use basalt_engine::types::Run;
+use basalt_engine::wal::{Found, RecoverConfig, Replayed, look, recover};
+
+use super::node::Node;
+use super::witness::{Entry, digest};
+use crate::sim_disk::Survive;
+
+/// Whether the durable part of the member's disk has the entry, or a checkpoint that covers it.
+#[must_use]
+pub(super) fn has_durably(node: &Node, wanted: Entry) -> bool {
+    let mut disk = node.disk.after_power_cut(Survive::Nothing);
+    let Ok(Found::Ours(block)) = look(&mut disk) else {
+        return false;
+    };
+    if block.checkpoint.0 >= wanted.index {
+        return true;
+    }
+    let mut found = None;
+    let told = RecoverConfig {
+        limits: node.limits(),
+        ..RecoverConfig::default()
+    };
+    let mut on_event = |event: Replayed<'_>| match event {
+        Replayed::Run(run, _) if run.first.0 <= wanted.index => {
+            found = (wanted.index <= run.last().0).then(|| read(&run, wanted.index));
+        }
+        Replayed::CutFrom(index) if index.0 <= wanted.index => found = None,
+        _ => {}
+    };
+    let read = recover(&mut disk, &told, &mut on_event, &mut |_| {});
+    read.is_ok() && found == Some((wanted.term, wanted.digest))
+}
+
+fn read(run: &Run<'_>, index: u64) -> (u64, u64) {
+    let mut rest = run.bytes;
+    let mut at = run.first.0;
+    loop {
+        let (length, after) = rest.split_first_chunk::<4>().expect("an entry");
+        let (entry, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        if at == index {
+            return (run.term.0, digest(run.kind, entry));
+        }
+        (rest, at) = (after, at + 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! Faults strike, and end.
+
+use basalt_engine::disk::DiskErrorKind;
+
+use super::plan::{DiskFault, FaultKind};
+use super::world::{Event, World};
+use crate::check::history::Violation;
+use crate::sim_disk;
+
+/// What ends when a fault ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Undo {
+    /// A member's disk works again.
+    DiskError(usize),
+    /// It has space again.
+    DiskFull(usize),
+    /// It is as fast as before.
+    DiskSlow(usize),
+    /// Links are there again: from, to, both ways.
+    Cut(u8, u8, bool),
+    /// Links are as good as before.
+    Noise,
+}
+
+impl World<'_> {
+    /// The plan's fault of that number happens, if there is anything that it can happen to.
+    pub(super) fn strike(&mut self, number: usize) -> Result<(), Violation> {
+        let kind = self.plan.faults[number].kind.clone();
+        self.trace.note(self.now_us, format_args!("{kind:?}"));
+        self.tally.add("faults", 1);
+        self.tally.add(name(&kind), 1);
+        match kind {
+            FaultKind::Crash {
+                member,
+                power,
+                chances,
+                down_ms,
+                in_recovery,
+            } => self.die(
+                usize::from(member),
+                power,
+                chances,
+                down_ms * 1000,
+                in_recovery,
+            ),
+            FaultKind::Blackout { chances, down_ms } => {
+                for member in 0..self.nodes.len() {
+                    self.die(member, true, chances, down_ms * 1000, false);
+                }
+            }
+            FaultKind::Stop { member } => return self.stop(usize::from(member)),
+            FaultKind::Pause { member, ms } => {
+                if let Some(process) = &mut self.nodes[usize::from(member)].running {
+                    process.paused_until_us = self.now_us + ms * 1000;
+                }
+            }
+            FaultKind::DiskError { member, error, ms } => {
+                let member = usize::from(member);
+                let disk = &mut self.nodes[member].disk;
+                disk.fault = Some(sim_disk::Fault {
+                    call: disk.calls + 1,
+                    for_ever: ms > 0,
+                    kind: kind_of(error),
+                });
+                self.schedule(ms * 1000, Event::Undo(Undo::DiskError(member)));
+            }
+            FaultKind::DiskFull { member, left, ms } => {
+                let member = usize::from(member);
+                let disk = &mut self.nodes[member].disk;
+                disk.capacity_bytes = Some(disk.used_bytes() + left);
+                self.schedule(ms * 1000, Event::Undo(Undo::DiskFull(member)));
+            }
+            FaultKind::DiskSlow { member, times, ms } => {
+                let member = usize::from(member);
+                self.nodes[member].slower = times;
+                self.schedule(ms * 1000, Event::Undo(Undo::DiskSlow(member)));
+            }
+            FaultKind::DiskLies {
+                member,
+                shift_pages,
+            } => self.nodes[usize::from(member)].lie = Some(shift_pages),
+            FaultKind::Rot { member, file, byte } => {
+                let node = &mut self.nodes[usize::from(member)];
+                let files = node.disk.files();
+                if node.running.is_none() && !files.is_empty() {
+                    let file = files[usize::from(file) % files.len()];
+                    node.disk.rot(file, byte, (byte % 8) as u8);
+                    node.is_damaged = true;
+                }
+            }
+            FaultKind::Cut {
+                from,
+                to,
+                both_ways,
+                ms,
+            } => {
+                self.network.cut(from, to, both_ways, true);
+                self.schedule(ms * 1000, Event::Undo(Undo::Cut(from, to, both_ways)));
+            }
+            FaultKind::Noise {
+                permille,
+                slower,
+                ms,
+            } => {
+                self.network.set_noise(permille, slower);
+                self.schedule(ms * 1000, Event::Undo(Undo::Noise));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::DiskError(member) => {
+                // One that was to come once and has not come yet still will.
+                let disk = &mut self.nodes[member].disk;
+                disk.fault.take_if(|fault| fault.for_ever);
+            }
+            Undo::DiskFull(member) => self.nodes[member].disk.capacity_bytes = None,
+            Undo::DiskSlow(member) => self.nodes[member].slower = 1,
+            Undo::Cut(from, to, both_ways) => self.network.cut(from, to, both_ways, false),
+            Undo::Noise => self.network.set_noise(self.plan.settings.link_permille, 1),
+        }
+    }
+
+    /// Ends a process, which starts again later. What was asked of it is lost with it.
+    pub(super) fn die(
+        &mut self,
+        member: usize,
+        power: bool,
+        chances: u8,
+        down_us: u64,
+        in_recovery: bool,
+    ) {
+        let node = &mut self.nodes[member];
+        if node.running.is_none() {
+            // Its disk may lose power nevertheless, and it is on its way up already.
+            if power {
+                node.kill(true, chances);
+            }
+            return;
+        }
+        node.kill(power, chances);
+        self.tally.add("crashes", 1);
+        self.hang_up(member);
+        self.schedule(down_us, Event::Start(member, in_recovery));
+    }
+
+    fn stop(&mut self, member: usize) -> Result<(), Violation> {
+        if let Some(process) = &mut self.nodes[member].running {
+            process.replica.stop();
+            process.is_stopping = true;
+        }
+        self.drive(member)
+    }
+
+    /// Every fault ends.
+    pub(super) fn end_faults(&mut self) {
+        self.network.heal();
+        for node in &mut self.nodes {
+            node.disk.fault = None;
+            node.disk.capacity_bytes = None;
+            node.slower = 1;
+            node.lie = None;
+            if let Some(process) = &mut node.running {
+                process.paused_until_us = 0;
+            }
+        }
+    }
+}
+
+fn kind_of(error: DiskFault) -> DiskErrorKind {
+    match error {
+        DiskFault::Failed => DiskErrorKind::Failed,
+        DiskFault::NoSpace => DiskErrorKind::NoSpace,
+        DiskFault::ReadOnly => DiskErrorKind::ReadOnly,
+        DiskFault::Short => DiskErrorKind::Short,
+    }
+}
+
+fn name(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Crash { power: true, .. } => "fault: power cut",
+        FaultKind::Crash { .. } => "fault: kill",
+        FaultKind::Blackout { .. } => "fault: blackout",
+        FaultKind::Stop { .. } => "fault: clean stop",
+        FaultKind::Pause { .. } => "fault: pause",
+        FaultKind::DiskError { .. } => "fault: disk error",
+        FaultKind::DiskFull { .. } => "fault: disk full",
+        FaultKind::DiskSlow { .. } => "fault: slow disk",
+        FaultKind::DiskLies { .. } => "fault: lying disk",
+        FaultKind::Rot { .. } => "fault: rot",
+        FaultKind::Cut { .. } => "fault: cut",
+        FaultKind::Noise { .. } => "fault: noise",
+    }
+}

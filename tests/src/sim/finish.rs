@@ -1,0 +1,155 @@
+//! The end: faults heal for a majority, which must serve; then for all, who must become equal; then the histories are checked.
+
+use basalt_pb::etcdserverpb as pb;
+use pb::request_op::Request as Op;
+
+use super::world::{Event, World};
+use crate::check::history::{Outcome, Request, Violation};
+use crate::check::linear::{self, Verdict};
+use crate::check::order;
+
+/// How far a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Faults strike.
+    Faults,
+    /// A majority is healed and must answer a probe before that time.
+    Serve {
+        /// Who is in it.
+        core: Vec<usize>,
+        /// By when.
+        until_us: u64,
+    },
+    /// All are healed and must become equal before that time.
+    Rest {
+        /// By when.
+        until_us: u64,
+    },
+    /// Nothing more happens.
+    Over,
+}
+
+impl World<'_> {
+    /// Faults are over for a majority drawn by lot; the others stay as they are, but down.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.end_faults();
+        for client in &mut self.clients {
+            client.steps.clear();
+        }
+        let mut members: Vec<usize> = (0..self.nodes.len()).collect();
+        self.rng.shuffle(&mut members);
+        let core = members[..self.nodes.len() / 2 + 1].to_vec();
+        for member in 0..self.nodes.len() {
+            if !core.contains(&member) {
+                self.nodes[member].kill(true, 4);
+                self.hang_up(member);
+            } else if self.nodes[member].running.is_none() {
+                self.schedule(1, Event::Start(member, false));
+            }
+        }
+        self.phase = Phase::Serve {
+            core,
+            until_us: self.now_us + SERVES_WITHIN_US,
+        };
+        self.schedule(LOOK_US, Event::Look);
+        Ok(())
+    }
+
+    /// A member with a damaged disk refused to start. Alone, that is the end: stopped, and nothing wrong was said.
+    pub(super) fn on_refused(&mut self) {
+        if self.nodes.len() == 1 {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// The probe was answered.
+    pub(super) fn on_probe(&mut self, number: u32) {
+        let is_done = matches!(self.history[number as usize].outcome, Outcome::Done { .. });
+        if is_done && matches!(self.phase, Phase::Serve { .. }) {
+            self.tally.add("served after faults", 1);
+            self.phase = Phase::Rest {
+                until_us: self.now_us + RESTS_WITHIN_US,
+            };
+            for member in 0..self.nodes.len() {
+                if self.nodes[member].running.is_none() {
+                    self.schedule(1, Event::Start(member, false));
+                }
+            }
+        }
+    }
+
+    /// Looks whether the cluster has come further, and asks the next probe.
+    pub(super) fn look(&mut self) -> Result<(), Violation> {
+        match self.phase.clone() {
+            Phase::Faults | Phase::Over => return Ok(()),
+            Phase::Serve { until_us, .. } if self.now_us > until_us => {
+                return Err("a healed majority does not serve".to_owned());
+            }
+            Phase::Serve { core, .. } => {
+                let member = core[self.rng.usize(..core.len())];
+                self.disarm(member)?;
+                if self.nodes[member].running.is_some() {
+                    let put = pb::PutRequest {
+                        key: "probe".into(),
+                        value: self.asked.len().to_string().into(),
+                        ..Default::default()
+                    };
+                    let request = Request::Op(Op::RequestPut(put));
+                    self.send(self.clients.len(), member, request, false)?;
+                }
+            }
+            Phase::Rest { .. } if self.is_at_rest() => {
+                for node in 0..self.nodes.len() {
+                    if let Some(process) = &self.nodes[node].running {
+                        self.witness.check_state(node, &process.replica)?;
+                    }
+                }
+                self.phase = Phase::Over;
+            }
+            Phase::Rest { until_us } if self.now_us > until_us => {
+                return Err("healed members do not become equal and quiet".to_owned());
+            }
+            Phase::Rest { .. } => {}
+        }
+        self.schedule(LOOK_US, Event::Look);
+        Ok(())
+    }
+
+    /// Whether all members have applied everything and have nothing left to do.
+    fn is_at_rest(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            node.running.as_ref().is_some_and(|process| {
+                let status = process.replica.published().status();
+                let counts = process.replica.published().counts();
+                status.applied.0 == self.witness.committed()
+                    && counts.proposals_pending == 0
+                    && process.jobs.is_empty()
+                    && node.disk.flying().is_empty()
+            })
+        })
+    }
+
+    /// The clients' history, by revisions and without.
+    pub(super) fn check_history(&mut self) -> Result<(), Violation> {
+        let tally = order::check(&self.history, self.witness.written())?;
+        self.tally.add("answers replayed", tally.answers);
+        self.tally.add("unknown outcomes settled", tally.settled);
+        let verdict = linear::check(&self.history, LINEAR_STEPS_MAX)?;
+        let name = match verdict {
+            Verdict::Linearizable(_) => "histories linearizable",
+            Verdict::TooHard => "histories too hard for the search",
+        };
+        self.tally.add(name, 1);
+        Ok(())
+    }
+}
+
+const LOOK_US: u64 = 200_000;
+
+/// Twenty elections and some disk.
+const SERVES_WITHIN_US: u64 = 40_000_000;
+
+const RESTS_WITHIN_US: u64 = 60_000_000;
+
+/// More makes a run longer than it is worth.
+const LINEAR_STEPS_MAX: usize = 20_000;
