@@ -14,3 +14,4 @@ pub mod replica;
 pub mod snapshot;
 pub mod types;
 pub mod wal;
+pub mod watch;

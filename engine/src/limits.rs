@@ -178,3 +178,24 @@ pub const WAL_IO_TRIES: u32 = 1000;
 
 const _: () = assert!(WAL_GROUP_BYTES as u64 * 2 <= WAL_SEGMENT_BYTES_MIN);
 const _: () = assert!(WAL_BALLAST_BYTES >= WAL_SEGMENT_BYTES_MIN);
+
+// ---- watch ----
+
+/// Records that the dispatcher, or one slice of catching up, looks at in one turn: well under a millisecond beside the events themselves.
+pub const WATCH_SLICE_RECORDS: usize = 1000;
+
+/// Bytes of events that one slice of catching up encodes before it delivers them; passed by one revision at most.
+pub const WATCH_SLICE_BYTES: usize = 256 << 10;
+
+/// Bytes of events on their way from the dispatcher to one network loop. A loop that leaves more unread finds the rest in the log.
+pub const WATCH_MAIL_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes that a stream is sent after it said that no more are welcome, so that an event reaches the many watchers of a
+/// stream in few pieces; passed by one message.
+pub const WATCH_STREAM_OVER_BYTES: usize = 256 << 10;
+
+/// Places in the log from which watchers of one loop catch up at a time; further ones share the nearest place before them.
+pub const WATCH_PASSES_MAX: usize = 32;
+
+/// A watcher joins a pass that is no more than so many revisions before what it wants: a few slices.
+pub const WATCH_PASS_SPAN: i64 = 4096;

@@ -40,4 +40,5 @@ targets! {
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
     wal_recover: basalt_engine::wal::fuzz::wal_recover;
+    watch_oracle: basalt_engine::watch::fuzz::watch_oracle;
 }

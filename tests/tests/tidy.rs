@@ -59,6 +59,7 @@ const APART: &[(&str, &[&str])] = &[("apply", &["raft", "wal"]), ("replica", &["
 const UNSAFE: &[&str] = &[
     "engine/src/mvcc/tree/",
     "engine/src/mvcc/revlog/segment.rs",
+    "engine/src/watch/skiplist.rs",
     "engine/src/io/uring.rs",
     "engine/src/io/aligned.rs",
 ];

@@ -85,6 +85,13 @@ impl Holds {
     }
 }
 
+impl Hold {
+    /// Gives up what only reads below `floor` need, which is not below the floor so far.
+    pub fn raise(&mut self, floor: i64) {
+        self.holds.floors[self.place].store(floor, Ordering::SeqCst);
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         self.holds.floors[self.place].store(FREE, Ordering::SeqCst);

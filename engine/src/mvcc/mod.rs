@@ -5,6 +5,7 @@
 //! clock, decides whether a request is allowed. Start at `Store` (writer) and `View` (reads);
 //! records lie in revlog/, the index in tree/.
 
+mod changes;
 mod checkpoint;
 mod compact;
 mod digest;
@@ -20,6 +21,7 @@ mod store;
 mod tree;
 mod view;
 
+pub use changes::{Change, ChangesAt};
 pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWriter};
 pub use digest::Digests;
 pub use hash::{HashAnswer, HashJob, HashRefused};

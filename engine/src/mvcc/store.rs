@@ -23,6 +23,8 @@ pub struct Store {
     pub(super) holds: Arc<Holds>,
     /// A transaction is begun, has changed something and waits to go on.
     pub(super) is_paused: bool,
+    /// The main revision of the last publish.
+    published: i64,
     /// Something changed since the last publish.
     pub(super) is_dirty: bool,
     /// The last change gave memory back: the next publish asks the epoch to free it soon.
@@ -130,6 +132,7 @@ impl Store {
             hashes,
             holds,
             is_paused: false,
+            published: marks.revision,
             is_dirty: false,
             is_freeing: false,
         };
@@ -150,6 +153,12 @@ impl Store {
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.marks.revision
+    }
+
+    /// The revision that readers see.
+    #[must_use]
+    pub fn published_revision(&self) -> i64 {
+        self.published
     }
 
     /// The compacted revision, -1 if never: etcd's scheduled mark.
@@ -212,6 +221,7 @@ impl Store {
             hashes: Arc::clone(&self.hashes),
         };
         self.tree.publish(front, self.is_freeing);
+        self.published = self.marks.revision;
         self.is_dirty = false;
         self.is_freeing = false;
     }

@@ -326,6 +326,12 @@ impl Replica {
         &self.machine
     }
 
+    /// The store's revision that readers see.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.machine.store().published_revision()
+    }
+
     /// Begins to stop: what was taken over is still answered, new proposals are refused, and the log
     /// is sealed. Go on taking turns until `is_stopped`.
     pub fn stop(&mut self) {

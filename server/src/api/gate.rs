@@ -1,7 +1,7 @@
 //! What is served, and what stands before every handler.
 
 use basalt_net::grpc::{Code, Metadata, Method, Status};
-use basalt_pb::paths::{cluster, health, kv, lease, maintenance};
+use basalt_pb::paths::{cluster, health, kv, lease, maintenance, watch};
 
 use basalt_engine::replica::Published;
 
@@ -32,10 +32,12 @@ pub(super) enum Rpc {
     HealthCheck,
     HealthWatch,
     HealthList,
+    Watch,
 }
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     kv::SERVICE,
+    watch::SERVICE,
     lease::SERVICE,
     cluster::SERVICE,
     maintenance::SERVICE,
@@ -43,7 +45,7 @@ const SERVICES: [&str; 5] = [
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 21] = [
+    pub(super) const ALL: [Rpc; 22] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
@@ -65,6 +67,7 @@ impl Rpc {
         Rpc::HealthCheck,
         Rpc::HealthWatch,
         Rpc::HealthList,
+        Rpc::Watch,
     ];
 
     #[inline]
@@ -98,7 +101,14 @@ impl Rpc {
             Rpc::HealthCheck => health::CHECK,
             Rpc::HealthWatch => health::WATCH,
             Rpc::HealthList => health::LIST,
+            Rpc::Watch => watch::WATCH,
         }
+    }
+
+    /// Whether its call carries many requests, which come while it is answered.
+    #[inline]
+    pub(super) fn is_two_way(self) -> bool {
+        matches!(self, Rpc::Watch)
     }
 
     /// What a learner answers, as it may lag behind.
@@ -116,6 +126,7 @@ pub(super) fn method(path: &[u8]) -> Method {
         Some(Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch) => {
             return Method::ServerStreaming;
         }
+        Some(rpc) if rpc.is_two_way() => return Method::ManyRequests,
         Some(_) => return Method::OneRequest,
         None => {}
     }

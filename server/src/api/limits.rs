@@ -61,3 +61,18 @@ const _: () = assert!(SNAPSHOT_PIECE_BYTES.is_multiple_of(SNAPSHOT_BLOB_BYTES));
 
 /// Records that one step of a hash reads: about a millisecond.
 pub const HASH_STEP_RECORDS: usize = 4096;
+
+/// What etcd allows a message above a request; watch messages are cut from the sum on.
+pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// How long a watch that asks for a leader goes on without one: three elections of 1 s, as in etcd.
+pub const LEADER_LOSS_MAX: Duration = Duration::from_secs(3);
+
+/// Between two progress messages when the flag says nothing, as in etcd.
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// A shorter interval is raised to this, as in etcd.
+pub const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// When a part of the log is missing, watchers that catch up ask for it again after this long.
+pub const WATCH_READ_RETRY: Duration = Duration::from_millis(1);

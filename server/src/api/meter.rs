@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use basalt_net::grpc::{CallId, Calls, Code, Flow, Request, Status};
+use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Request, Status};
 use basalt_net::h1;
 
 use super::gate::Rpc;
@@ -41,14 +41,29 @@ impl Meter {
     #[inline]
     pub(super) fn on_request(&mut self, rpc: Rpc, request: &Request<'_>) -> Option<Instant> {
         let method = self.methods[rpc as usize];
-        self.metrics.started(method);
         self.metrics.message_received(method, request.message.len());
-        let version = request.meta.get("client-api-version");
+        if rpc.is_two_way() {
+            return None;
+        }
+        self.on_open(rpc, request.meta);
+        (rpc == Rpc::Range && self.ranges == 0).then(Instant::now)
+    }
+
+    /// A call has begun.
+    #[inline]
+    pub(super) fn on_open(&mut self, rpc: Rpc, meta: &Metadata) {
+        self.metrics.started(self.methods[rpc as usize]);
+        let version = meta.get("client-api-version");
         let version = version.and_then(|version| std::str::from_utf8(version).ok());
-        let is_stream = matches!(rpc, Rpc::RangeStream | Rpc::HealthWatch);
+        let is_stream = rpc.is_two_way() || matches!(rpc, Rpc::RangeStream | Rpc::HealthWatch);
         self.metrics
             .client_request(&mut self.versions, is_stream, version);
-        (rpc == Rpc::Range && self.ranges == 0).then(Instant::now)
+    }
+
+    /// A two-way call is gone without an answer.
+    pub(super) fn on_cancel(&self, rpc: Rpc) {
+        let method = self.methods[rpc as usize];
+        self.metrics.handled(method, Code::Cancelled);
     }
 
     /// What a call with this beginning came to, if it has ended.

@@ -25,14 +25,16 @@ mod snapshot;
 mod stream;
 mod txn;
 mod waiting;
+mod watch;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use basalt_engine::member::RequestIds;
 use basalt_engine::mvcc::RevisionRefused;
 use basalt_engine::types::{ClusterId, MemberId};
-use basalt_net::grpc::{CallId, Calls, Method, Request, Service};
+use basalt_engine::watch::Hub;
+use basalt_net::grpc::{CallId, Calls, Method, Opening, Request, Service};
 use basalt_net::h1;
 
 pub use backend::{Backend, Busy, Step, Work};
@@ -44,7 +46,7 @@ use meter::Meter;
 use services::Services;
 
 /// What the API is told at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiConfig {
     /// The number of this network loop.
     pub net_loop: u32,
@@ -60,6 +62,10 @@ pub struct ApiConfig {
     pub max_txn_ops: usize,
     /// Draws the ids of proposals; one for all loops of the process.
     pub ids: Arc<RequestIds>,
+    /// Where watchers are known; one for all loops of the process.
+    pub hub: Arc<Hub>,
+    /// `--watch-progress-notify-interval`: 0 is etcd's default of 10 minutes.
+    pub watch_progress_interval: Duration,
 }
 
 /// The services of one network loop.
@@ -109,7 +115,16 @@ impl<B: Backend> Service for Api<B> {
         self.meter.on_handled(rpc, began, ended);
     }
 
-    /// No method takes more than one request.
+    fn on_open(&mut self, calls: &mut impl Calls, call: CallId, opening: Opening<'_>) {
+        let Some(rpc) = Rpc::of(opening.path) else {
+            return;
+        };
+        self.meter.on_open(rpc, opening.meta);
+        let mut calls = self.meter.count(rpc, calls);
+        self.services.open(&mut calls, call, rpc, opening.meta);
+    }
+
+    /// A watch goes on when its client has asked for all that it wants.
     fn on_end(&mut self, _: &mut impl Calls, _: CallId) {}
 
     fn on_cancel(&mut self, call: CallId) {
@@ -117,11 +132,15 @@ impl<B: Backend> Service for Api<B> {
         // are gone are dropped. Only what would go on working is ended.
         self.services.jobs.on_cancel(call);
         self.services.snapshots.on_cancel(call);
+        if self.services.watches.on_cancel(call) {
+            self.meter.on_cancel(Rpc::Watch);
+        }
     }
 
     fn on_writable(&mut self, _: &mut impl Calls, call: CallId) {
         self.services.jobs.on_writable(call);
         self.services.snapshots.on_writable(call);
+        self.services.watches.on_writable(call);
     }
 
     fn on_http(&mut self, calls: &mut impl Calls, call: CallId, request: h1::Request<'_>) {
@@ -137,6 +156,10 @@ impl<B: Backend> Service for Api<B> {
 
     fn on_ready(&mut self, token: usize) {
         self.services.backend.on_ready(token);
+    }
+
+    fn on_stop(&mut self, calls: &mut impl Calls) {
+        self.services.stop_watches(calls, &self.meter);
     }
 }
 

@@ -20,6 +20,7 @@ use super::meter::Meter;
 use super::parked::Parked;
 use super::snapshot::Snapshots;
 use super::waiting::{Then, Wait, Waiting};
+use super::watch::Watches;
 
 /// Everything of an [`super::Api`] but its counters. Each service adds its methods in its own file.
 pub(super) struct Services<B> {
@@ -31,6 +32,7 @@ pub(super) struct Services<B> {
     parked: Parked,
     pub(super) jobs: Jobs,
     pub(super) snapshots: Snapshots,
+    pub(super) watches: Watches,
     /// Where answers of unknown length are made before they are copied out.
     pub(super) scratch: Vec<u8>,
     replies: Replies,
@@ -44,6 +46,7 @@ impl<B: Backend> Services<B> {
                 member: config.member,
             },
             quota: Quota::from_flag(config.quota_bytes),
+            watches: Watches::new(&config),
             config,
             backend,
             waiting: Waiting::default(),
@@ -52,6 +55,17 @@ impl<B: Backend> Services<B> {
             snapshots: Snapshots::default(),
             scratch: Vec::new(),
             replies: Replies::default(),
+        }
+    }
+
+    /// A call begins whose requests follow.
+    pub(super) fn open(&mut self, calls: &mut impl Calls, call: CallId, rpc: Rpc, meta: &Metadata) {
+        let opened = match rpc {
+            Rpc::Watch => self.on_watch_open(call, meta),
+            _ => Ok(()),
+        };
+        if let Err(error) = opened {
+            calls.fail(call, error.status());
         }
     }
 
@@ -86,6 +100,10 @@ impl<B: Backend> Services<B> {
             Rpc::HealthCheck => self.on_health_check(calls, call, message, meta),
             Rpc::HealthWatch => self.on_health_watch(calls, call, message, meta),
             Rpc::HealthList => self.on_health_list(calls, call, message, meta),
+            Rpc::Watch => {
+                self.on_watch_request(calls, call, message);
+                Ok(())
+            }
         };
         if let Err(error) = handled {
             calls.fail(call, error.status());
@@ -250,6 +268,8 @@ impl<B: Backend> Services<B> {
         let next = self.jobs.on_turn(calls, meter, self.backend.reader(), now);
         wake = earlier(wake, next);
         let next = self.poll_snapshots(calls, meter, now);
+        wake = earlier(wake, next);
+        let next = self.poll_watches(calls, meter, now);
         wake = earlier(wake, next);
         self.waiting.expire(now, |call, rpc| {
             meter.count(rpc, calls).fail(call, Error::Timeout.status());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use basalt_engine::mvcc::{Reader, SegmentId, Store, StoreConfig};
 use basalt_engine::replica::{ClusterView, Outcome, Published, Refused, Replies, Status};
 use basalt_engine::types::{Index, LeaseId, ReplyTo, RequestId, Term};
+use basalt_engine::watch::Dispatcher;
 use basalt_net::grpc::{Code, Flow, Metadata, Status as Ended};
 use basalt_pb::etcdserverpb as pb;
 use basalt_pb::paths::{cluster, health, kv, lease, maintenance};
@@ -17,6 +18,7 @@ use super::*;
 mod reads;
 mod services;
 mod snapshots;
+mod watches;
 mod writes;
 
 /// What became of each call, by its stream.
@@ -68,6 +70,7 @@ impl Calls for FakeCalls {
 
 struct FakeBackend {
     store: Store,
+    dispatcher: Dispatcher,
     reader: Reader,
     published: Published,
     proposed: Vec<(ReplyTo, u32, Vec<u8>)>,
@@ -100,6 +103,8 @@ impl Backend for FakeBackend {
 
     fn turn(&mut self, _: Instant, replies: &mut Replies) -> Option<Instant> {
         assert!(replies.items.is_empty());
+        let newest = self.store.published_revision();
+        self.dispatcher.dispatch(newest, Term(TERM), |_| {});
         for (to, outcome) in self.answers.drain(..) {
             replies.push(to, outcome);
         }
@@ -147,6 +152,8 @@ impl Bench {
         let published = Published::default();
         published.read_gate().set(true);
         published.set_status(leading());
+        let hub = Hub::new(ClusterId(CLUSTER), MemberId(MEMBER), 1);
+        let dispatcher = Dispatcher::new(Arc::clone(&hub), &reader).expect("nothing is held");
         let config = ApiConfig {
             net_loop: 0,
             cluster: ClusterId(CLUSTER),
@@ -155,9 +162,12 @@ impl Bench {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             ids: Arc::new(RequestIds::new(MemberId(MEMBER), 1)),
+            hub,
+            watch_progress_interval: Duration::ZERO,
         };
         let backend = FakeBackend {
             store,
+            dispatcher,
             reader,
             published,
             proposed: Vec::new(),

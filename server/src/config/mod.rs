@@ -73,6 +73,8 @@ pub struct Config {
     pub auto_disarm: bool,
     /// `--accept-data-loss`.
     pub accept_data_loss: bool,
+    /// `--watch-progress-notify-interval`; 0 is the default.
+    pub watch_progress_interval: Duration,
 }
 
 /// The first start. Read only where the data directory holds no member yet.
@@ -325,6 +327,7 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
         hardened: settings.bool("hardened"),
         auto_disarm: settings.bool("auto-disarm"),
         accept_data_loss: settings.bool("accept-data-loss"),
+        watch_progress_interval: settings.duration("watch-progress-notify-interval"),
         name,
         advertise_peer,
     })

@@ -171,7 +171,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("compact-hash-check-time", Features, Duration, "1m", NoEffectYet, "Time between two comparisons of the hashes made at compactions."),
     flag("compaction-batch-limit", Features, Int, "1000", Ignored("basalt frees space in steps bounded by time"), "Revisions removed in one step of a compaction."),
     flag("compaction-sleep-interval", Features, Duration, "10ms", Ignored("basalt frees space in steps bounded by time"), "Pause between two such steps."),
-    flag("watch-progress-notify-interval", Features, Duration, "10m", NoEffectYet, "Time between two progress messages on an idle watch."),
+    flag("watch-progress-notify-interval", Features, Duration, "10m", Works, "Time between two progress messages on an idle watch."),
     flag("bootstrap-defrag-threshold-megabytes", Features, Uint, "0", NO_BBOLT, "Free space above which etcd defragments at start, in megabytes."),
     flag("max-learners", Features, Int, "1", NoEffectYet, "Learners that the cluster may hold."),
     flag("downgrade-check-time", Features, Duration, "5s", NoEffectYet, "Time between two looks at a downgrade in progress."),

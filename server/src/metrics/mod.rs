@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use basalt_engine::mvcc::Reader;
 use basalt_engine::replica::Published;
+use basalt_engine::watch::Hub;
 use basalt_net::grpc::Code;
 use basalt_net::reactor::{Counter, Stats};
 
@@ -230,6 +231,8 @@ pub struct Registry {
     pub reader: Reader,
     /// What does not change while the process runs.
     pub facts: Facts,
+    /// Where watchers are known.
+    pub hub: Arc<Hub>,
 }
 
 /// Labels and bounds that are known at the start.

@@ -51,6 +51,7 @@ impl Scrape<'_> {
         let status = registry.published.status();
         let counts = registry.published.counts();
         let facts = &registry.facts;
+        let watch = registry.hub.counts();
         let pin = registry.reader.pin();
         let view = pin.view();
         match name {
@@ -71,6 +72,12 @@ impl Scrape<'_> {
                     family.value(&[], keys as f64);
                 }
             }
+            "etcd_debugging_mvcc_watcher_total" => family.value(&[], watch.watchers as f64),
+            "etcd_debugging_mvcc_watch_stream_total" => family.value(&[], watch.streams as f64),
+            "etcd_debugging_mvcc_slow_watcher_total" => {
+                family.value(&[], watch.slow_watchers as f64)
+            }
+            "etcd_debugging_mvcc_events_total" => family.value(&[], watch.events as f64),
             "etcd_debugging_mvcc_db_compaction_keys_total" => {
                 family.value(&[], registry.engine.compaction_keys.get() as f64)
             }

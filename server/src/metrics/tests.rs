@@ -2,6 +2,7 @@ use super::table::{Kind, TABLE};
 use super::text::number_text;
 use super::*;
 use basalt_engine::mvcc::{Store, StoreConfig};
+use basalt_engine::types::{ClusterId, MemberId};
 use basalt_pb::paths::kv;
 
 pub(crate) fn registry(loops: usize) -> Registry {
@@ -18,6 +19,7 @@ pub(crate) fn registry(loops: usize) -> Registry {
         published: Arc::default(),
         reader,
         facts,
+        hub: Hub::new(ClusterId(1), MemberId(0xabc), loops),
     }
 }
 

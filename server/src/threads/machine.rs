@@ -5,9 +5,12 @@ use basalt_engine::disk::{DiskOp, OpId};
 use basalt_engine::io::WalIo;
 use basalt_engine::replica::{Job, Notice, Proposals, Replica, Replies};
 use basalt_engine::types::Millis;
+use basalt_engine::watch::{Dispatcher, Left};
+use basalt_net::reactor::Handle;
 
 use super::notices::tell;
 use super::worker::Worker;
+use crate::api::limits::WATCH_READ_RETRY;
 use crate::metrics::EngineMetrics;
 
 /// The member with its disk and its background worker: what the thread that writes the log drives.
@@ -16,6 +19,7 @@ pub(super) struct Machine {
     wal: WalIo,
     worker: Arc<Worker>,
     metrics: Arc<EngineMetrics>,
+    events: Events,
     /// The replica's clock counts from here.
     started: Instant,
     /// Durable writes that the disk has not answered, and when they were submitted. One or two at a time.
@@ -24,12 +28,20 @@ pub(super) struct Machine {
     notices: Vec<Notice>,
 }
 
+/// Takes the events of what was published to the watchers.
+pub(super) struct Events {
+    pub(super) dispatcher: Dispatcher,
+    /// The network loops that run on other threads, by number.
+    pub(super) net_loops: Vec<Handle>,
+}
+
 impl Machine {
     pub(super) fn new(
         replica: Replica,
         wal: WalIo,
         worker: Arc<Worker>,
         metrics: Arc<EngineMetrics>,
+        events: Events,
         now: Instant,
     ) -> Machine {
         Machine {
@@ -37,6 +49,7 @@ impl Machine {
             wal,
             worker,
             metrics,
+            events,
             started: now,
             in_flight: Vec::new(),
             jobs: Vec::new(),
@@ -80,7 +93,30 @@ impl Machine {
         for notice in self.notices.drain(..) {
             tell(notice, &self.metrics);
         }
-        turn.wake.map(|at| self.instant(at))
+        let wake = turn.wake.map(|at| self.instant(at));
+        match self.dispatch(now) {
+            Some(again) => Some(wake.map_or(again, |wake| wake.min(again))),
+            None => wake,
+        }
+    }
+
+    /// Hands events on. Returns when to go on with that.
+    fn dispatch(&mut self, now: Instant) -> Option<Instant> {
+        let Events {
+            dispatcher,
+            net_loops,
+        } = &mut self.events;
+        let term = self.replica.published().applied_term();
+        let wake = |net_loop: usize| {
+            if let Some(net_loop) = net_loops.get(net_loop) {
+                net_loop.wake();
+            }
+        };
+        match dispatcher.dispatch(self.replica.revision(), term, wake) {
+            Left::Nothing | Left::Room => None,
+            Left::More => Some(now),
+            Left::Reads => Some(now + WATCH_READ_RETRY),
+        }
     }
 
     /// Everything answered since the last time.

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use basalt_engine::io::WalIo;
 use basalt_engine::replica::Proposals;
+use basalt_engine::watch::{Dispatcher, Hub};
 use basalt_net::reactor::{self, Handle, Listener, Reactor};
 
 use super::engine::{EngineLoop, Link};
 use super::inline::Inline;
 use super::listen::bind_all;
-use super::machine::Machine;
+use super::machine::{Events, Machine};
 use super::outbox::Outbox;
 use super::plan::{facts, net_loops, reactor_config, size, wal_io_kind};
 use super::remote::Remote;
@@ -112,6 +113,7 @@ impl Plant {
             .map(|handle| Outbox::new(handle.clone()))
             .collect();
         let replica = &booted.replica;
+        let hub = Hub::new(booted.cluster, booted.member, loops);
         let registry = Arc::new(Registry {
             loops: reactors
                 .iter()
@@ -121,6 +123,7 @@ impl Plant {
             published: Arc::clone(replica.published()),
             reader: replica.reader().clone(),
             facts: facts(config, booted.member),
+            hub: Arc::clone(&hub),
         });
         let watchman = Watchman {
             is_ready: false,
@@ -139,6 +142,8 @@ impl Plant {
             max_request_bytes: size(config.limits.request_bytes),
             max_txn_ops: size(config.limits.txn_ops),
             ids: Arc::clone(&booted.request_ids),
+            hub: Arc::clone(&hub),
+            watch_progress_interval: config.watch_progress_interval,
         };
         let worker = Worker::new(outboxes.clone());
         let access = Access {
@@ -163,6 +168,16 @@ impl Plant {
         self.reactors.iter().map(Reactor::handle).collect()
     }
 
+    /// What takes events to the loops; `net_loops` are those to be woken.
+    fn events(&self, net_loops: Vec<Handle>) -> Events {
+        let reader = &self.registry.reader;
+        let dispatcher = Dispatcher::new(Arc::clone(&self.registry.hub), reader);
+        Events {
+            dispatcher: dispatcher.expect("nothing else holds the store yet"),
+            net_loops,
+        }
+    }
+
     fn http(&self, net_loop: usize) -> Http {
         let metrics = Arc::clone(&self.registry.loops[net_loop].0);
         Http::new(Arc::clone(&self.registry), metrics, self.access.clone())
@@ -179,6 +194,8 @@ impl Plant {
             .start(disk, reactor.handle())
             .map_err(in_loop("background worker"))?;
         let http = self.http(0);
+        // The loop delivers what it dispatches in the same turn.
+        let events = self.events(Vec::new());
         let failure = Arc::clone(&self.watchman.failure);
         let engine = Arc::clone(&self.registry.engine);
         let backend = Inline {
@@ -189,6 +206,7 @@ impl Plant {
                 self.wal,
                 Arc::clone(&self.worker),
                 engine,
+                events,
                 Instant::now(),
             ),
             worker: Arc::clone(&self.worker),
@@ -217,6 +235,7 @@ impl Plant {
             .worker
             .start(disk, engine.clone())
             .map_err(in_loop("background worker"))?;
+        let events = self.events(self.handles());
         let rings: Vec<Arc<Rings>> = self
             .handles()
             .into_iter()
@@ -261,6 +280,7 @@ impl Plant {
                 self.wal,
                 Arc::clone(&self.worker),
                 metrics,
+                events,
                 Instant::now(),
             ),
             watchman: self.watchman,

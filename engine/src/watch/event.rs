@@ -1,0 +1,147 @@
+use basalt_pb::hot::{
+    self, Header, Malformed, Wire, begin_nested, end_nested, put_bool_field, put_bytes_field,
+    put_int_field, write_header, write_key_value_field,
+};
+
+use crate::mvcc::{Change, Record};
+
+/// One `WatchResponse`. What all receivers share is encoded once.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The encoded header, its tag included.
+    pub(super) header: &'a [u8],
+    pub(super) watch_id: i64,
+    pub(super) kind: Kind<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind<'a> {
+    /// Encoded `events` fields.
+    Events { events: &'a [u8], is_fragment: bool },
+    /// The watcher is there.
+    Created,
+    /// It is over, because the client said so.
+    Canceled,
+    /// It never began, for this reason.
+    Refused(&'static str),
+    /// It is over because what it wants to see next is compacted.
+    Compacted { compact_revision: i64 },
+    /// All events up to the header's revision were sent.
+    Progress,
+}
+
+impl Message<'_> {
+    /// Appends it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.header);
+        put_int_field(out, 2, self.watch_id);
+        match self.kind {
+            Kind::Events {
+                events,
+                is_fragment,
+            } => {
+                put_bool_field(out, 7, is_fragment);
+                out.extend_from_slice(events);
+            }
+            Kind::Created => put_bool_field(out, 3, true),
+            Kind::Canceled => put_bool_field(out, 4, true),
+            Kind::Refused(reason) => {
+                put_bool_field(out, 3, true);
+                put_bool_field(out, 4, true);
+                put_bytes_field(out, 6, reason.as_bytes());
+            }
+            Kind::Compacted { compact_revision } => {
+                put_bool_field(out, 4, true);
+                put_int_field(out, 5, compact_revision);
+            }
+            Kind::Progress => {}
+        }
+    }
+
+    /// Bytes that `write` appends, for events; a little more for anything else.
+    pub(super) fn bytes(&self) -> usize {
+        let id = 1 + hot::varint_len(self.watch_id as u64);
+        match self.kind {
+            Kind::Events {
+                events,
+                is_fragment,
+            } => {
+                let id = if self.watch_id == 0 { 0 } else { id };
+                self.header.len() + id + 2 * usize::from(is_fragment) + events.len()
+            }
+            Kind::Refused(reason) => self.header.len() + id + 8 + reason.len(),
+            _ => self.header.len() + id + 16,
+        }
+    }
+}
+
+/// A header as all messages of one revision have it.
+pub(super) fn header(cluster_id: u64, member_id: u64, revision: i64, raft_term: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(40);
+    let header = Header {
+        cluster_id,
+        member_id,
+        revision,
+        raft_term,
+    };
+    write_header(&mut bytes, &header);
+    bytes
+}
+
+/// Appends an event as one of the `events` of a response.
+pub(super) fn write_event(out: &mut Vec<u8>, change: &Change<'_>, before: Option<&Record<'_>>) {
+    let record = change.record();
+    let event = begin_nested(out, EVENTS);
+    if change.is_delete() {
+        put_int_field(out, 1, 1);
+        let kv = hot::KeyValue {
+            key: record.key,
+            mod_revision: record.mod_revision.main,
+            ..hot::KeyValue::default()
+        };
+        write_key_value_field(out, 2, &kv);
+    } else {
+        write_key_value_field(out, 2, &key_value(&record));
+    }
+    if let Some(before) = before {
+        write_key_value_field(out, 3, &key_value(before));
+    }
+    end_nested(out, event);
+}
+
+fn key_value<'a>(record: &Record<'a>) -> hot::KeyValue<'a> {
+    hot::KeyValue {
+        key: record.key,
+        create_revision: record.create_revision,
+        mod_revision: record.mod_revision.main,
+        version: record.version,
+        value: record.value,
+        lease: record.lease.0,
+    }
+}
+
+/// Cuts encoded events into pieces that are below `bytes_max` with `base_bytes` of other fields, or hold
+/// one event; as etcd cuts them.
+pub(super) fn fragments(
+    events: &[u8],
+    base_bytes: usize,
+    bytes_max: usize,
+) -> Result<Vec<&[u8]>, Malformed> {
+    let mut pieces = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    let mut wire = Wire::new(events);
+    while wire.tag()?.is_some() {
+        wire.bytes()?;
+        let next = events.len() - wire.remaining();
+        if end > start && base_bytes + (next - start) >= bytes_max {
+            pieces.push(&events[start..end]);
+            start = end;
+        }
+        end = next;
+    }
+    pieces.push(&events[start..end]);
+    Ok(pieces)
+}
+
+/// `WatchResponse.events`.
+const EVENTS: u32 = 11;

@@ -1,0 +1,299 @@
+//! The Watch service: one two-way call carries many watchers. The engine knows what each is owed; this
+//! room reads requests, keeps the time, and ends calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use basalt_engine::watch::{CreateRequest, Left, Message, Outlet, StreamId, Watchers};
+use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Status};
+use basalt_pb::hot::{Malformed, Wire, WireType};
+
+use super::ApiConfig;
+use super::backend::Backend;
+use super::errors::Error;
+use super::gate::Rpc;
+use super::limits::{
+    GRPC_OVERHEAD_BYTES, LEADER_LOSS_MAX, STALLED_LOOK_INTERVAL, WATCH_PROGRESS_INTERVAL,
+    WATCH_PROGRESS_INTERVAL_MIN, WATCH_READ_RETRY,
+};
+use super::meter::Meter;
+use super::services::Services;
+
+/// The watch streams of one loop.
+pub(super) struct Watches {
+    watchers: Watchers<CallId>,
+    streams: HashMap<CallId, Stream>,
+    /// When each stream with a watcher that wants it is told of progress; the number tells apart what is due at once.
+    ticks: BTreeMap<(Instant, u64), CallId>,
+    /// Streams that get their first tick at the next turn, which knows the time.
+    fresh: Vec<CallId>,
+    ticks_made: u64,
+    progress_interval: Duration,
+    /// Since when there has been no leader.
+    leaderless_since: Option<Instant>,
+}
+
+struct Stream {
+    id: StreamId,
+    /// `hasleader: true` came with the call.
+    needs_leader: bool,
+    /// It stands in `ticks` or `fresh`.
+    is_ticking: bool,
+}
+
+/// A `WatchRequest`; one that says nothing is ignored.
+#[derive(Debug, PartialEq, Eq)]
+enum WatchRequest<'a> {
+    Create(&'a [u8]),
+    Cancel(i64),
+    Progress,
+    Nothing,
+}
+
+/// Where the engine's messages go.
+struct Out<'c, C>(&'c mut C);
+
+impl<C: Calls> Outlet<CallId> for Out<'_, C> {
+    fn send(&mut self, to: CallId, message: &Message<'_>) -> bool {
+        self.0.send(to, |out| message.write(out)) == Flow::Ready
+    }
+
+    fn has_room(&mut self, to: CallId) -> bool {
+        self.0.has_room(to)
+    }
+}
+
+impl Watches {
+    pub(super) fn new(config: &ApiConfig) -> Self {
+        let fragment_bytes = config.max_request_bytes + GRPC_OVERHEAD_BYTES;
+        let hub = config.hub.clone();
+        let interval = match config.watch_progress_interval {
+            Duration::ZERO => WATCH_PROGRESS_INTERVAL,
+            interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
+        };
+        Watches {
+            watchers: Watchers::new(hub, config.net_loop as usize, fragment_bytes),
+            streams: HashMap::new(),
+            ticks: BTreeMap::new(),
+            fresh: Vec::new(),
+            ticks_made: 0,
+            progress_interval: interval,
+            leaderless_since: None,
+        }
+    }
+
+    /// The call is gone; false if it was no watch.
+    pub(super) fn on_cancel(&mut self, call: CallId) -> bool {
+        let closed = self.streams.remove(&call);
+        if let Some(stream) = &closed {
+            self.watchers.close(stream.id);
+        }
+        closed.is_some()
+    }
+
+    pub(super) fn on_writable(&mut self, call: CallId) {
+        if let Some(stream) = self.streams.get(&call) {
+            self.watchers.on_writable(stream.id);
+        }
+    }
+
+    /// Ends the calls of which `is_meant` is true.
+    fn end(&mut self, calls: &mut impl Calls, error: Error, is_meant: impl Fn(&Stream) -> bool) {
+        let meant = self.streams.iter().filter(|(_, stream)| is_meant(stream));
+        let meant: Vec<CallId> = meant.map(|(call, _)| *call).collect();
+        for call in meant {
+            self.on_cancel(call);
+            calls.finish(call, error.status());
+        }
+    }
+
+    /// Tells of progress where it is due. Returns when it is due next.
+    fn tick(
+        &mut self,
+        calls: &mut impl Calls,
+        backend: &impl Backend,
+        now: Instant,
+    ) -> Option<Instant> {
+        for call in std::mem::take(&mut self.fresh) {
+            self.arm(call, now);
+        }
+        while let Some(due) = self.ticks.first_entry() {
+            if due.key().0 > now {
+                return Some(due.key().0);
+            }
+            let call = due.remove();
+            if let Some(stream) = self.streams.get(&call) {
+                let term = backend.published().applied_term();
+                let id = stream.id;
+                self.watchers.tell_progress(id, term, &mut Out(calls));
+                self.arm(call, now);
+            }
+        }
+        None
+    }
+
+    fn arm(&mut self, call: CallId, now: Instant) {
+        self.ticks_made += 1;
+        // Up to a tenth more, so that streams that came together are not all told at once.
+        let jitter = self.progress_interval.mul_f64(0.1) * (self.ticks_made % 16) as u32 / 16;
+        let at = now + self.progress_interval + jitter;
+        self.ticks.insert((at, self.ticks_made), call);
+    }
+}
+
+impl<B: Backend> Services<B> {
+    pub(super) fn on_watch_open(&mut self, call: CallId, meta: &Metadata) -> Result<(), Error> {
+        self.admit(Rpc::Watch, false, Some(meta))?;
+        let watches = &mut self.watches;
+        let stream = Stream {
+            id: watches.watchers.open(call),
+            needs_leader: meta.get("hasleader") == Some(b"true"),
+            is_ticking: false,
+        };
+        watches.streams.insert(call, stream);
+        Ok(())
+    }
+
+    pub(super) fn on_watch_request(
+        &mut self,
+        calls: &mut impl Calls,
+        call: CallId,
+        message: &[u8],
+    ) {
+        let (reader, published) = (self.backend.reader(), self.backend.published());
+        let watches = &mut self.watches;
+        let Some(stream) = watches.streams.get_mut(&call) else {
+            return;
+        };
+        let term = published.applied_term();
+        let request = WatchRequest::read(message);
+        let create = match request {
+            Ok(WatchRequest::Create(body)) => Some(read_create(body)),
+            _ => None,
+        };
+        let out = &mut Out(calls);
+        match (request, create) {
+            (Err(why), _) | (_, Some(Err(why))) => {
+                watches.on_cancel(call);
+                let text = format!("grpc: failed to unmarshal the received message: proto: {why}");
+                calls.finish(call, Status::new(Code::Internal, text));
+            }
+            (_, Some(Ok(create))) => {
+                if create.progress_notify && !std::mem::replace(&mut stream.is_ticking, true) {
+                    watches.fresh.push(call);
+                }
+                let id = stream.id;
+                watches.watchers.create(id, &create, reader, term, out);
+            }
+            (Ok(WatchRequest::Cancel(id)), _) => {
+                watches.watchers.cancel(stream.id, id, reader, term, out);
+            }
+            (Ok(WatchRequest::Progress), _) => watches.watchers.ask_progress(stream.id),
+            (Ok(WatchRequest::Nothing | WatchRequest::Create(_)), _) => {}
+        }
+    }
+
+    /// Sends what there is to send. Returns when to look again.
+    pub(super) fn poll_watches(
+        &mut self,
+        calls: &mut impl Calls,
+        meter: &Meter,
+        now: Instant,
+    ) -> Option<Instant> {
+        let watches = &mut self.watches;
+        if watches.streams.is_empty() {
+            return None;
+        }
+        let calls = &mut meter.count(Rpc::Watch, calls);
+        let published = self.backend.published();
+        let mut wake = None;
+        if published.status().leader.is_some() {
+            watches.leaderless_since = None;
+        } else {
+            let since = *watches.leaderless_since.get_or_insert(now);
+            let end = since + LEADER_LOSS_MAX;
+            if end <= now {
+                watches.end(calls, Error::NoLeader, |stream| stream.needs_leader);
+            } else {
+                wake = Some(end);
+            }
+        }
+        let term = published.applied_term();
+        let reader = self.backend.reader();
+        let look = match watches.watchers.poll(reader, term, &mut Out(calls)) {
+            Left::Nothing => None,
+            Left::More => Some(now),
+            Left::Reads => Some(now + WATCH_READ_RETRY),
+            Left::Room => Some(now + STALLED_LOOK_INTERVAL),
+        };
+        let tick = watches.tick(calls, &self.backend, now);
+        [wake, look, tick].into_iter().flatten().min()
+    }
+
+    /// The loop is to stop.
+    pub(super) fn stop_watches(&mut self, calls: &mut impl Calls, meter: &Meter) {
+        let calls = &mut meter.count(Rpc::Watch, calls);
+        self.watches.end(calls, Error::Stopped, |_| true);
+    }
+}
+
+impl<'a> WatchRequest<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut request = WatchRequest::Nothing;
+        let mut wire = Wire::new(message);
+        while let Some(field) = wire.tag()? {
+            request = match field {
+                (1, WireType::Len) => WatchRequest::Create(wire.bytes()?),
+                (2, WireType::Len) => WatchRequest::Cancel(read_id(wire.bytes()?)?),
+                (3, WireType::Len) => {
+                    wire.bytes()?;
+                    WatchRequest::Progress
+                }
+                field => {
+                    wire.skip(field)?;
+                    continue;
+                }
+            };
+        }
+        Ok(request)
+    }
+}
+
+fn read_id(message: &[u8]) -> Result<i64, Malformed> {
+    let [id] = super::fields::ints(message)?;
+    Ok(id as i64)
+}
+
+fn read_create(message: &[u8]) -> Result<CreateRequest<'_>, Malformed> {
+    let mut request = CreateRequest::default();
+    let mut wire = Wire::new(message);
+    while let Some(field) = wire.tag()? {
+        match field {
+            (1, WireType::Len) => request.key = wire.bytes()?,
+            (2, WireType::Len) => request.range_end = wire.bytes()?,
+            (3, WireType::Varint) => request.start_revision = wire.varint()? as i64,
+            (4, WireType::Varint) => request.progress_notify = wire.boolean()?,
+            (5, WireType::Varint) => filter(&mut request, wire.varint()?),
+            (5, WireType::Len) => {
+                let mut packed = Wire::new(wire.bytes()?);
+                while packed.remaining() > 0 {
+                    filter(&mut request, packed.varint()?);
+                }
+            }
+            (6, WireType::Varint) => request.prev_kv = wire.boolean()?,
+            (7, WireType::Varint) => request.watch_id = wire.varint()? as i64,
+            (8, WireType::Varint) => request.fragment = wire.boolean()?,
+            field => wire.skip(field)?,
+        }
+    }
+    Ok(request)
+}
+
+/// Unknown filters are ignored.
+fn filter(request: &mut CreateRequest<'_>, number: u64) {
+    match number {
+        0 => request.no_put = true,
+        1 => request.no_delete = true,
+        _ => {}
+    }
+}
