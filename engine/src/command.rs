@@ -1,10 +1,12 @@
 //! What a log entry can mean: a borrowed view of `InternalRaftRequest`. Whatever is random or timed is already inside.
 
-use basalt_pb::hot::{self, CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+use basalt_pb::hot::{
+    self, CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest, Wire, WireType,
+};
 use basalt_pb::{etcdserverpb, membershippb};
 use prost::Message;
 
-use crate::types::{LeaseId, RequestId};
+use crate::types::{LeaseId, RequestId, Term};
 
 /// One command. Requests are the client's own bytes, decoded in place.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +21,36 @@ pub enum Command<'a> {
     Txn(TxnRequest<'a>),
     /// KV.Compact.
     Compaction(CompactionRequest),
-    /// Lease.LeaseRevoke.
-    LeaseRevoke(LeaseId),
+    /// Lease.LeaseGrant.
+    LeaseGrant(etcdserverpb::LeaseGrantRequest),
+    /// Lease.LeaseRevoke, or a leader's because its time is over.
+    LeaseRevoke(LeaseRevoke),
+    /// A leader says what is left of leases.
+    LeaseCheckpoint(etcdserverpb::LeaseCheckpointRequest),
     /// Maintenance.Alarm, also to list alarms.
     Alarm(etcdserverpb::AlarmRequest),
     /// The leader decides the cluster version.
     ClusterVersionSet(membershippb::ClusterVersionSetRequest),
     /// A member publishes its name and client URLs.
     ClusterMemberAttrSet(membershippb::ClusterMemberAttrSetRequest),
+}
+
+/// Ends a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRevoke {
+    /// Which.
+    pub id: LeaseId,
+    /// Of a revoke that a leader proposed by itself.
+    pub fence: Option<Fence>,
+}
+
+/// What a leader knew when it found that a lease is over. If the log has it otherwise, it is not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fence {
+    /// The term it led.
+    pub term: Term,
+    /// Of the lease.
+    pub generation: u64,
 }
 
 /// Why an entry is no command.
@@ -65,10 +89,12 @@ impl<'a> Command<'a> {
             field::DELETE_RANGE => Self::DeleteRange(DeleteRangeRequest::read(body).map_err(bad)?),
             field::TXN => Self::Txn(TxnRequest::read(body).map_err(bad)?),
             field::COMPACTION => Self::Compaction(CompactionRequest::read(body).map_err(bad)?),
+            field::LEASE_GRANT => Self::LeaseGrant(decode(body)?),
             field::LEASE_REVOKE => {
-                let revoke: etcdserverpb::LeaseRevokeRequest = decode(body)?;
-                Self::LeaseRevoke(LeaseId(revoke.id))
+                let revoke = LeaseRevoke::read(Wire::new(body));
+                Self::LeaseRevoke(revoke.ok_or(Unreadable::Body)?)
             }
+            field::LEASE_CHECKPOINT => Self::LeaseCheckpoint(decode(body)?),
             field::ALARM => Self::Alarm(decode(body)?),
             field::CLUSTER_VERSION_SET => Self::ClusterVersionSet(decode(body)?),
             field::CLUSTER_MEMBER_ATTR_SET => Self::ClusterMemberAttrSet(decode(body)?),
@@ -77,6 +103,37 @@ impl<'a> Command<'a> {
         Ok((id, command))
     }
 }
+
+impl LeaseRevoke {
+    /// Appends it as an etcd member would read it; the fence is in fields that etcd has not.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        hot::put_int_field(out, 1, self.id.0);
+        if let Some(fence) = self.fence {
+            hot::put_uint_field(out, FENCE_TERM, fence.term.0);
+            hot::put_uint_field(out, FENCE_GENERATION, fence.generation);
+        }
+    }
+
+    fn read(mut wire: Wire<'_>) -> Option<Self> {
+        let (mut id, mut fence) = (LeaseId(0), None);
+        while let Some(field) = wire.tag().ok()? {
+            match field {
+                (1, WireType::Varint) => id = LeaseId(wire.varint().ok()?.cast_signed()),
+                (FENCE_TERM, WireType::Varint) => {
+                    fence.get_or_insert_with(Fence::default).term = Term(wire.varint().ok()?);
+                }
+                (FENCE_GENERATION, WireType::Varint) => {
+                    fence.get_or_insert_with(Fence::default).generation = wire.varint().ok()?;
+                }
+                other => wire.skip(other).ok()?,
+            }
+        }
+        Some(Self { id, fence })
+    }
+}
+
+const FENCE_TERM: u32 = 100;
+const FENCE_GENERATION: u32 = 101;
 
 fn decode<M: Message + Default>(body: &[u8]) -> Result<M, Unreadable> {
     M::decode(body).map_err(|_| Unreadable::Body)
@@ -89,8 +146,10 @@ pub mod field {
     pub const DELETE_RANGE: u32 = 5;
     pub const TXN: u32 = 6;
     pub const COMPACTION: u32 = 7;
+    pub const LEASE_GRANT: u32 = 8;
     pub const LEASE_REVOKE: u32 = 9;
     pub const ALARM: u32 = 10;
+    pub const LEASE_CHECKPOINT: u32 = 11;
     pub const CLUSTER_VERSION_SET: u32 = 1300;
     pub const CLUSTER_MEMBER_ATTR_SET: u32 = 1301;
 }
@@ -122,11 +181,32 @@ mod tests {
     /// A member that skips what it does not understand would silently differ from the others.
     #[test]
     fn commands_of_newer_releases_are_named() {
-        let grant = entry(8, b"");
-        assert_eq!(Command::read(&grant), Err(Unreadable::Unknown { field: 8 }));
+        let enable = entry(1000, b"");
+        let unknown = Unreadable::Unknown { field: 1000 };
+        assert_eq!(Command::read(&enable), Err(unknown));
         // Field 5000, empty.
         let newer = [0xc2, 0xb8, 0x02, 0x00];
         assert_eq!(Command::read(&newer), Err(Unreadable::Unknown { field: 0 }));
+    }
+
+    /// A revoke without a fence is a client's: it must hold whoever leads.
+    #[test]
+    fn a_revoke_is_read_with_its_fence_and_without() {
+        let fence = Fence {
+            term: Term(3),
+            generation: 0,
+        };
+        for fence in [None, Some(fence)] {
+            let revoke = LeaseRevoke {
+                id: LeaseId(-5),
+                fence,
+            };
+            let mut body = Vec::new();
+            revoke.write(&mut body);
+            let entry = entry(field::LEASE_REVOKE, &body);
+            let read = Command::read(&entry).unwrap().1;
+            assert_eq!(read, Command::LeaseRevoke(revoke));
+        }
     }
 
     /// Damage in the frame is the disk's, damage in the request a client's.

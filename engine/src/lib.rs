@@ -5,6 +5,7 @@ pub mod command;
 pub mod disk;
 #[cfg(feature = "io")]
 pub mod io;
+pub mod lease;
 pub mod limits;
 pub mod member;
 pub mod mvcc;

@@ -34,8 +34,11 @@ pub const SPACE_PAUSE_MS: u64 = 1;
 /// Bytes of one chunk of a checkpoint: large enough for the disk, small enough to pin the store only shortly.
 pub const CHECKPOINT_CHUNK_BYTES: usize = 256 << 10;
 
-/// Bytes of a checkpoint's description: a thousand members with long URLs.
-pub const CHECKPOINT_META_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a checkpoint's description: a thousand members with long URLs, and all leases.
+pub const CHECKPOINT_META_BYTES_MAX: usize = (4 << 20) + LEASES_MAX * LEASE_META_BYTES_MAX;
+
+/// Bytes of a lease there: four numbers of ten bytes each, with their tags and the message's head.
+pub const LEASE_META_BYTES_MAX: usize = 46;
 
 /// Room for answers that is kept for the next ones: a run of Puts with previous values of a kilobyte each.
 pub const REPLY_BYTES_KEPT_MAX: usize = 2 << 20;
@@ -71,6 +74,44 @@ pub const NOTICES_MAX: usize = 64;
 pub const SPACE_RETRY_MS: u64 = 1_000;
 
 const _: () = assert!(INBOX_BYTES_MAX >= 2 * RUN_BYTES_MAX);
+
+// ---- lease ----
+
+/// Seconds that a lease may be asked to live, as in etcd: 285 years.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
+/// Leases of a cluster; more are refused. etcd has no bound but its quota; each is part of every checkpoint's description and
+/// takes some hundred bytes of memory, so this is a gigabyte.
+pub const LEASES_MAX: usize = 4 << 20;
+
+/// What a lease counts of the quota, as in etcd.
+pub const LEASE_BYTES: u64 = 64;
+
+/// Leases whose time is over and that are on their way through the log at once: applying that many, of one key each, takes about a
+/// millisecond, so a thousand that end together hold up nobody's write.
+pub const LEASE_REVOKES_MAX: usize = 1024;
+
+/// A revoke that has not come back from the log is proposed again after this long.
+pub const LEASE_REVOKE_RETRY_MS: u64 = 10_000;
+
+/// How often the rest of a long lease goes into the log, as in etcd: what a leader change may add to it at most. Leases that
+/// end within this time are not worth an entry.
+pub const LEASE_CHECKPOINT_MS: u64 = 300_000;
+
+/// Leases whose rest goes into the log in one entry, as in etcd.
+pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
+
+/// Timers that are looked at in one turn: about 100 us.
+pub const LEASE_TIMERS_A_TURN: usize = 4096;
+
+/// Questions about leases that wait for an entry to be applied; more are refused.
+pub const LEASE_ASKS_MAX: usize = 65_536;
+
+/// Keys of leases that are listed in one turn: some 100 us.
+pub const LEASE_KEYS_A_TURN: usize = 1024;
+
+/// Lists of a lease's keys, and lists of leases, that are made at a time; more are refused. Each holds its answer.
+pub const LEASE_LISTINGS_MAX: usize = 64;
 
 // ---- mvcc ----
 

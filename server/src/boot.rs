@@ -13,7 +13,7 @@ use basalt_engine::mvcc::StoreConfig;
 use basalt_engine::replica::{
     BadContent, Boot, BootFailed, CheckpointContent, Replica, ReplicaConfig, run_bytes_max,
 };
-use basalt_engine::types::{ClusterId, Index, MemberId};
+use basalt_engine::types::{ClusterId, Index, MemberId, Millis};
 use basalt_engine::wal::{
     self, CheckpointReader, Corrupt, Found, Identity, Progress, RecoverConfig, WalLimits,
 };
@@ -103,6 +103,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,
         checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES,
+        election: Millis(u64::try_from(config.election.as_millis()).expect("50 s at most")),
         store: StoreConfig::default(),
     };
     let initial = replica_config.initial.clone();

@@ -267,6 +267,7 @@ fn make(
         members,
         alarms,
         cluster_version: import.cluster_version,
+        leases: import.leases.clone(),
     };
     let is_bumped = bumped > import.revision;
     let compacted = if is_bumped { bumped } else { import.compacted };

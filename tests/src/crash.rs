@@ -5,6 +5,7 @@
 
 use basalt_engine::apply::Meta;
 use basalt_engine::disk::{DiskDone, DiskOp, File};
+use basalt_engine::lease::Lease;
 use basalt_engine::mvcc::{BadSegment, Store, StoreConfig};
 use basalt_engine::replica::{BadContent, CheckpointContent, CheckpointJob};
 use basalt_engine::types::{ClusterId, HardState, Index, LeaseId, MemberId, Run, RunKind, Term};
@@ -108,17 +109,77 @@ impl State {
         }
     }
 
-    /// Adds an entry under a key of its own, and often another record that the next one replaces.
+    /// Adds an entry under a key of its own, and often another record that the next one replaces. Some entries grant a lease, on
+    /// which their key hangs or none, some change one, and some end one that has no key.
     fn apply(&mut self, (term, crc): Entry) {
         self.applied += 1;
+        let lease = self.change_leases(crc);
         let mut value = term.to_le_bytes().to_vec();
         value.extend_from_slice(&crc.to_le_bytes());
         let mut write = self.store.write();
-        write.put(&self.applied.to_be_bytes(), &value, LeaseId(0));
+        write.put(&self.applied.to_be_bytes(), &value, lease);
         if self.applied % 16 < 11 {
             write.put(b"hot", &vec![1; small(self.applied % 7) * 40], LeaseId(0));
         }
         write.finish();
+    }
+
+    /// The lease of this entry's key.
+    fn change_leases(&mut self, crc: u32) -> LeaseId {
+        let id = LeaseId(crc as i32 as i64 | 1);
+        let is_new = self.store.grants().get(id).is_none();
+        match crc % 8 {
+            0 | 1 if is_new => {
+                self.store.grant(Lease {
+                    id,
+                    ttl: i64::from(crc >> 8),
+                    remaining: 0,
+                    generation: self.applied,
+                });
+                id
+            }
+            2 => {
+                let ids = self.store.grants().image().sorted();
+                let Some(old) = ids.first().map(|lease| lease.id) else {
+                    return LeaseId(0);
+                };
+                self.store.checkpoint_lease(old, i64::from(crc >> 16));
+                old
+            }
+            3 => {
+                // A lease goes once nothing hangs on it.
+                let leases = self.store.grants().image().sorted();
+                let keyless = |lease: &&Lease| self.store.attached().count(lease.id) == 0;
+                if let Some(old) = leases.iter().find(keyless).map(|lease| lease.id) {
+                    self.store.end_lease(old);
+                }
+                LeaseId(0)
+            }
+            4 if is_new => {
+                self.store.grant(Lease {
+                    id,
+                    ttl: 1,
+                    remaining: 0,
+                    generation: self.applied,
+                });
+                LeaseId(0)
+            }
+            _ => LeaseId(0),
+        }
+    }
+
+    /// Panics unless it has the leases, and the keys on them, that these entries make.
+    fn check_leases(&self, log: &Log) {
+        let mut expected = Self::new();
+        for entry in log {
+            expected.apply(*entry);
+        }
+        let (ours, theirs) = (&self.store, &expected.store);
+        assert_eq!(ours.grants().image(), theirs.grants().image());
+        for lease in theirs.grants().image().iter() {
+            let keys = ours.attached().keys_from(lease.id, &[]);
+            assert!(keys.eq(theirs.attached().keys_from(lease.id, &[])));
+        }
     }
 
     fn compact(&mut self) {
@@ -237,7 +298,7 @@ fn read_checkpoint(disk: &mut Sim, index: Index) -> Result<State, Corrupt> {
     }
     let named = content.named();
     let finished = content.finish(disk, IDENTITY.salt, &mut |_, _| {});
-    let (meta, store, _) = finished.map_err(|bad| match bad {
+    let (meta, mut store, _) = finished.map_err(|bad| match bad {
         BadContent::Segment(BadSegment::Disk(error)) => Corrupt::Disk(error),
         BadContent::Segment(BadSegment::Rotten { file, offset, .. }) => Corrupt::Rotten {
             file,
@@ -247,11 +308,14 @@ fn read_checkpoint(disk: &mut Sim, index: Index) -> Result<State, Corrupt> {
         other => panic!("the checkpoint is whole: {other}"),
     })?;
     assert_eq!(meta.applied.0, index);
-    Ok(State {
+    store.set_leases(meta.leases);
+    let state = State {
         store,
         applied: index.0,
         named,
-    })
+    };
+    state.check_leases(&state.log());
+    Ok(state)
 }
 
 fn push(log: &mut Log, run: &Run<'_>) {
@@ -448,10 +512,11 @@ impl Member {
         }
         let meta = Meta {
             applied: (upto, self.hard.term),
+            leases: state.store.grants().image().clone(),
             ..Meta::default()
         };
         let cursor = state.store.checkpoint().expect("nothing is in the way");
-        let mut job = CheckpointJob::new(&meta, cursor, IDENTITY.salt);
+        let mut job = CheckpointJob::new(meta, cursor, IDENTITY.salt);
         let made = loop {
             match job.step(&mut self.disk) {
                 Ok(false) => {}

@@ -71,7 +71,8 @@ basalt_answers_as_etcd! {
     range_and_range_stream: "range";
     put_and_delete_range: "put";
     txn: "txn";
-    maintenance_alarms_and_leases: "maintenance";
+    maintenance_and_alarms: "maintenance";
+    leases: "lease";
     bytes_on_the_wire: "wire";
     http_1_1: "http";
     command_line_client: "etcdctl";

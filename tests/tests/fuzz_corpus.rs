@@ -35,6 +35,7 @@ targets! {
     grpc_frame: basalt_net::grpc::fuzz::grpc_frame;
     h2_connection: basalt_net::grpc::fuzz::h2_connection;
     hpack: basalt_net::hpack::fuzz::hpack;
+    lease_model: basalt_engine::apply::lease_model::fuzz_lease_model;
     mvcc_model: basalt_engine::mvcc::model::fuzz_mvcc_model;
     proto_request: basalt_pb::hot::fuzz_one;
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;

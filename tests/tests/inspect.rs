@@ -124,7 +124,7 @@ fn checkpoint_of_segments(disk: &mut dyn Disk) -> Result<Vec<u64>, Corrupt> {
         ..Meta::default()
     };
     let cursor = store.checkpoint().expect("nothing is in the way");
-    let mut job = CheckpointJob::new(&meta, cursor, IDENTITY.salt);
+    let mut job = CheckpointJob::new(meta, cursor, IDENTITY.salt);
     while !job.step(disk).expect("a sound disk") {}
     Ok(job.take_files().named().to_vec())
 }

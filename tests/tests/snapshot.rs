@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use basalt_pb::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest,
-    HashKvResponse, LeaseGrantRequest, LeaseGrantResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse,
+    AuthUserAddRequest, AuthUserAddResponse, CompactionRequest, CompactionResponse,
+    DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse,
 };
 use basalt_pb::mvccpb::KeyValue;
-use basalt_pb::paths::{kv, lease, maintenance};
+use basalt_pb::paths::{auth, kv, lease, maintenance};
 use basalt_tests::grpc::Client;
 use basalt_tests::server::{ADVERTISED_PEER, Kind, Server};
 use basalt_tests::tools;
+use prost::bytes::Bytes;
 use tempfile::TempDir;
 
 /// [SNAP-1] [SNAP-2] A backup that a stock etcd cannot serve is none.
@@ -83,6 +86,8 @@ fn move_there_and_back(raise: &[&str]) {
     assert_eq!(all(&mut ours, 0), all(&mut etcd, 0));
     assert_eq!(hash(&mut ours, 0), hash(&mut etcd, 0));
     assert_eq!(ids(&basalt), ids(&reference));
+    assert_eq!(leases(&mut ours), leases(&mut etcd));
+    assert_eq!(leases(&mut ours).len(), 2);
     if raise.is_empty() {
         assert_eq!(all(&mut ours, 1_500), all(&mut etcd, 1_500));
         assert_eq!(hash(&mut ours, 1_500), hash(&mut etcd, 1_500));
@@ -102,6 +107,7 @@ fn move_there_and_back(raise: &[&str]) {
         .expect("etcd is there");
     assert_eq!(all(&mut connect(&again), 0), all(&mut ours, 0));
     assert_eq!(hash(&mut connect(&again), 0), hash(&mut ours, 0));
+    assert_eq!(leases(&mut connect(&again)), leases(&mut ours));
 }
 
 /// [RESTORE-3] What etcdutl refuses is refused in its words, nothing is made and nothing is touched.
@@ -184,15 +190,48 @@ fn foreign_files_and_what_cannot_be_kept_are_refused_with_the_reason() {
         &folder_text,
         &format!("open {folder_text}: not a regular file"),
     );
-    let granted: LeaseGrantResponse = connect(&server)
-        .ask(lease::LEASE_GRANT, &LeaseGrantRequest { ttl: 1_000, id: 7 })
+    let added: AuthUserAddResponse = connect(&server)
+        .ask(
+            auth::USER_ADD,
+            &AuthUserAddRequest {
+                name: "somebody".to_owned(),
+                password: "secret".to_owned(),
+                ..AuthUserAddRequest::default()
+            },
+        )
         .expect("an answer");
-    assert_eq!(granted.id, 7);
-    tools.save(server.address(), Path::new(&path("leases")));
+    assert!(added.header.is_some());
+    tools.save(server.address(), Path::new(&path("users")));
     refused(
-        &path("leases"),
-        "the snapshot has leases, which this release of basalt does not support yet",
+        &path("users"),
+        "the snapshot has users, which this release of basalt does not support yet",
     );
+}
+
+/// Leases as clients see them: id, granted time to live, keys.
+fn leases(client: &mut Client) -> Vec<(i64, i64, Vec<Bytes>)> {
+    let list: LeaseLeasesResponse = client
+        .ask(lease::LEASE_LEASES, &LeaseLeasesRequest {})
+        .expect("an answer");
+    let mut leases: Vec<_> = list
+        .leases
+        .iter()
+        .map(|status| {
+            let asked = LeaseTimeToLiveRequest {
+                id: status.id,
+                keys: true,
+            };
+            let left: LeaseTimeToLiveResponse = client
+                .ask(lease::LEASE_TIME_TO_LIVE, &asked)
+                .expect("an answer");
+            assert!(left.granted_ttl - 30 <= left.ttl && left.ttl <= left.granted_ttl + 1);
+            let mut keys = left.keys;
+            keys.sort_unstable();
+            (left.id, left.granted_ttl, keys)
+        })
+        .collect();
+    leases.sort_unstable();
+    leases
 }
 
 fn save_and_serve(kind: Kind) {
@@ -215,6 +254,7 @@ fn save_and_serve(kind: Kind) {
     assert_eq!(all(&mut other, saved), all(&mut client, saved));
     assert_eq!(all(&mut other, newest), all(&mut client, newest));
     assert_eq!(hash(&mut other, saved), hash(&mut client, saved));
+    assert_eq!(leases(&mut other), leases(&mut client));
     // The restored member goes on where the saved one was.
     assert_eq!(put(&mut other, "after", Vec::new()), saved + 1);
 }
@@ -244,6 +284,22 @@ fn fill(client: &mut Client) {
     };
     let _: CompactionResponse = client.ask(kv::COMPACT, &compaction).expect("an answer");
     put(client, "key-0150", b"again".to_vec());
+    for id in [7, -8, 9] {
+        let grant = LeaseGrantRequest { ttl: 10_000, id };
+        let granted: LeaseGrantResponse =
+            client.ask(lease::LEASE_GRANT, &grant).expect("an answer");
+        assert_eq!(granted.id, id);
+        for place in 0..20 {
+            let put = PutRequest {
+                key: format!("leased-{id}-{place}").into(),
+                lease: id,
+                ..PutRequest::default()
+            };
+            let _: PutResponse = client.ask(kv::PUT, &put).expect("an answer");
+        }
+    }
+    let revoke = LeaseRevokeRequest { id: 9 };
+    let _: LeaseRevokeResponse = client.ask(lease::LEASE_REVOKE, &revoke).expect("an answer");
 }
 
 /// Runs `work` while another connection writes without end.

@@ -28,7 +28,7 @@ const ENGINE: &[(&str, u8)] = &[
     ("raft", 2),
     ("wal", 2),
     ("mvcc", 2),
-    ("lease", 2),
+    ("lease", 1),
     ("auth", 2),
     ("member", 2),
     ("watch", 3),

@@ -39,7 +39,7 @@ impl Machine {
         let mut job = match self.job.take() {
             Some(Job::Delete(job)) => job,
             None => DeleteJob::default(),
-            Some(Job::Txn(_)) => unreachable!("the entry is the same"),
+            Some(Job::Txn(_) | Job::Revoke(_)) => unreachable!("the entry is the same"),
         };
         if let Err(halt) = job.poll(&mut self.store, request, &range, &mut self.slice) {
             self.job = Some(Job::Delete(job));

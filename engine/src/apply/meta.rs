@@ -3,9 +3,11 @@
 use basalt_pb::hot::{self, Wire};
 
 use super::{Alarms, Machine, Quota};
+use crate::lease::{GrantsImage, Lease};
+use crate::limits::{LEASE_META_BYTES_MAX, LEASES_MAX};
 use crate::member::{Member, Members, Release};
 use crate::mvcc::Store;
-use crate::types::{ClusterId, Index, MemberId, Term};
+use crate::types::{ClusterId, Index, LeaseId, MemberId, Term};
 
 /// The state of a [`Machine`] without its keys, at one index. Who votes follows from the members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Meta {
     pub alarms: Alarms,
     /// The version that the leader decided.
     pub cluster_version: Option<Release>,
+    /// The leases. Which keys hang on them, the keys say.
+    pub leases: GrantsImage,
 }
 
 /// The bytes are no [`Meta`] of this release.
@@ -48,6 +52,16 @@ impl Meta {
         if let Some(release) = self.cluster_version {
             hot::put_bytes_field(out, VERSION, release.to_string().as_bytes());
         }
+        for lease in self.leases.sorted() {
+            let start = out.len();
+            let nested = hot::begin_nested(out, LEASE);
+            hot::put_int_field(out, 1, lease.id.0);
+            hot::put_int_field(out, 2, lease.ttl);
+            hot::put_int_field(out, 3, lease.remaining);
+            hot::put_uint_field(out, 4, lease.generation);
+            hot::end_nested(out, nested);
+            assert!(out.len() - start <= LEASE_META_BYTES_MAX);
+        }
     }
 
     /// Reads what [`Meta::write`] wrote; later releases may have added fields.
@@ -60,6 +74,7 @@ impl Meta {
 
     fn read_wire(mut wire: Wire<'_>) -> Option<Self> {
         let mut meta = Self::default();
+        let mut leases: Vec<Lease> = Vec::new();
         while let Some(field) = wire.tag().ok()? {
             match field.0 {
                 INDEX => meta.applied.0 = Index(wire.varint().ok()?),
@@ -89,11 +104,34 @@ impl Meta {
                     let text = core::str::from_utf8(wire.bytes().ok()?).ok()?;
                     meta.cluster_version = Some(text.parse().ok()?);
                 }
+                LEASE => {
+                    let lease = read_lease(Wire::new(wire.bytes().ok()?))?;
+                    let is_next = leases.last().is_none_or(|last| last.id < lease.id);
+                    if lease.id == LeaseId(0) || !is_next || leases.len() >= LEASES_MAX {
+                        return None;
+                    }
+                    leases.push(lease);
+                }
                 _ => wire.skip(field).ok()?,
             }
         }
+        meta.leases = leases.into_iter().collect();
         Some(meta)
     }
+}
+
+fn read_lease(mut wire: Wire<'_>) -> Option<Lease> {
+    let mut lease = Lease::default();
+    while let Some(field) = wire.tag().ok()? {
+        match field.0 {
+            1 => lease.id = LeaseId(wire.varint().ok()?.cast_signed()),
+            2 => lease.ttl = wire.varint().ok()?.cast_signed(),
+            3 => lease.remaining = wire.varint().ok()?.cast_signed(),
+            4 => lease.generation = wire.varint().ok()?,
+            _ => wire.skip(field).ok()?,
+        }
+    }
+    Some(lease)
 }
 
 impl Machine {
@@ -105,6 +143,7 @@ impl Machine {
             members: self.members.clone(),
             alarms: self.alarms.clone(),
             cluster_version: self.cluster_version,
+            leases: self.store.grants().image().clone(),
         }
     }
 
@@ -114,9 +153,10 @@ impl Machine {
         cluster: ClusterId,
         me: MemberId,
         quota: Quota,
-        store: Store,
+        mut store: Store,
         meta: Meta,
     ) -> Self {
+        store.set_leases(meta.leases);
         Self {
             members: meta.members,
             alarms: meta.alarms,
@@ -133,6 +173,7 @@ const MEMBER: u32 = 3;
 const REMOVED: u32 = 4;
 const ALARM: u32 = 5;
 const VERSION: u32 = 6;
+const LEASE: u32 = 7;
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +196,13 @@ mod tests {
         meta.members.remove(MemberId(7));
         meta.alarms.raise(MemberId(5), 1);
         meta.alarms.raise(MemberId(0), 2);
+        let lease = |id, remaining| Lease {
+            id: LeaseId(id),
+            ttl: i64::MAX,
+            remaining,
+            generation: u64::MAX,
+        };
+        meta.leases = [lease(i64::MAX, -1), lease(-1, 60)].into_iter().collect();
         let mut bytes = Vec::new();
         meta.write(&mut bytes);
         assert_eq!(Meta::read(&bytes), Ok(meta));

@@ -10,6 +10,8 @@ mod compaction;
 mod delete;
 mod kv;
 mod lease;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod lease_model;
 mod member;
 mod meta;
 mod quota;
@@ -26,6 +28,7 @@ pub use quota::{QUOTA_BYTES_DEFAULT, Quota, put_cost};
 pub use reply::{Outcome, Refused, Replies};
 
 use crate::command::{Command, Unreadable};
+use crate::limits::LEASE_BYTES;
 use crate::member::{Members, Release};
 use crate::mvcc::{NeedRead, SliceBound, Store};
 use crate::types::{ClusterId, Index, MemberId, Term};
@@ -49,6 +52,8 @@ pub struct Machine {
     job: Option<Job>,
     /// What entries of many records may still do before the next `begin_slice`.
     slice: SliceBound,
+    /// What `slice` was at that moment.
+    whole_slice: SliceBound,
     counts: Counts,
 }
 
@@ -57,6 +62,7 @@ pub struct Machine {
 enum Job {
     Delete(delete::DeleteJob),
     Txn(Box<txn_job::TxnJob>),
+    Revoke(lease::RevokeJob),
 }
 
 /// What this process has applied since it started, replay included. Not part of the state.
@@ -134,6 +140,7 @@ impl Machine {
             txn: txn::Scratch::default(),
             job: None,
             slice: SliceBound::NONE,
+            whole_slice: SliceBound::NONE,
             counts: Counts::default(),
         }
     }
@@ -155,7 +162,7 @@ impl Machine {
         assert!(term >= self.applied.1);
         let start = out.len();
         let applied = match Command::read(entry) {
-            Ok((_, command)) => self.dispatch(&command, term, out),
+            Ok((_, command)) => self.dispatch(&command, (index, term), out),
             // Every member sees the same bytes, so refusing them is as deterministic as applying.
             Err(Unreadable::Body) => Ok(Refused::Malformed.into()),
             Err(unreadable) => return Err(unreadable.into()),
@@ -177,6 +184,7 @@ impl Machine {
     /// call there is no bound. What one entry does with one key is not counted.
     pub fn begin_slice(&mut self, bound: SliceBound) {
         self.slice = bound;
+        self.whole_slice = bound;
     }
 
     /// Whether an entry is applied in part: nothing may be published, nor the store changed or saved.
@@ -185,6 +193,7 @@ impl Machine {
         match &self.job {
             Some(Job::Delete(job)) => job.has_changed(),
             Some(Job::Txn(job)) => job.has_changed(),
+            Some(Job::Revoke(job)) => job.has_changed(),
             None => false,
         }
     }
@@ -192,7 +201,7 @@ impl Machine {
     fn dispatch(
         &mut self,
         command: &Command<'_>,
-        term: Term,
+        (index, term): (Index, Term),
         out: &mut Vec<u8>,
     ) -> Result<Applied, Halt> {
         if let Some(refused) = self.gate(command) {
@@ -204,7 +213,9 @@ impl Machine {
             Command::DeleteRange(request) => self.delete_range(request, term, out),
             Command::Txn(request) => self.txn(request, term, out),
             Command::Compaction(request) => Ok(self.compact(*request, term, out)),
-            Command::LeaseRevoke(lease) => Ok(self.lease_revoke(*lease)),
+            Command::LeaseGrant(request) => Ok(self.lease_grant(index, request, term, out)),
+            Command::LeaseRevoke(revoke) => self.lease_revoke(revoke, term, out),
+            Command::LeaseCheckpoint(request) => Ok(self.lease_checkpoint(request)),
             Command::Alarm(request) => Ok(self.alarm(request, term, out)),
             Command::ClusterVersionSet(request) => Ok(self.set_cluster_version(request)),
             Command::ClusterMemberAttrSet(request) => Ok(self.set_member_attributes(request)),
@@ -219,9 +230,11 @@ impl Machine {
         let (writes, cost) = match command {
             Command::Put(request) => (true, quota::put_cost(request)),
             Command::Txn(request) => (true, quota::txn_cost(request)),
+            Command::LeaseGrant(_) => (true, LEASE_BYTES),
             Command::DeleteRange(_) | Command::Compaction(_) | Command::LeaseRevoke(_) => (true, 0),
             Command::Empty
             | Command::Alarm(_)
+            | Command::LeaseCheckpoint(_)
             | Command::ClusterVersionSet(_)
             | Command::ClusterMemberAttrSet(_) => (false, 0),
         };

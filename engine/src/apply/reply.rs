@@ -33,6 +33,10 @@ pub enum Refused {
     CorruptCluster,
     /// A lease that does not exist.
     LeaseNotFound,
+    /// A lease of this id exists.
+    LeaseExists,
+    /// More than `LEASE_TTL_MAX` seconds.
+    LeaseTtlTooLarge,
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     KeyNotFound,
     /// A revision below the compacted one.

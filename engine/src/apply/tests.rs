@@ -548,10 +548,10 @@ fn unreadable_entries_change_nothing() {
         rig.apply_bytes(field::PUT, &[0x0a, 0x05]),
         Ok(REFUSED(Refused::Malformed))
     );
-    let newer = rig.apply_bytes(8, &[]);
+    let newer = rig.apply_bytes(1000, &[]);
     assert_eq!(
         newer,
-        Err(Halt::Unreadable(Unreadable::Unknown { field: 8 }))
+        Err(Halt::Unreadable(Unreadable::Unknown { field: 1000 }))
     );
     assert_eq!((rig.machine.applied().0, rig.revision()), (Index(1), 1));
 }
@@ -676,4 +676,5 @@ fn applied_entries_are_seen_when_published() {
 }
 
 mod alarms;
+mod leases;
 mod slices;

@@ -97,7 +97,7 @@ impl Machine {
         let mut job = match self.job.take() {
             Some(Job::Txn(job)) => job,
             None => Box::default(),
-            Some(Job::Delete(_)) => unreachable!("the entry is the same"),
+            Some(Job::Delete(_) | Job::Revoke(_)) => unreachable!("the entry is the same"),
         };
         let polled = self.poll_txn(&mut job, request);
         let (applied, running) = match (polled, job.running.take()) {

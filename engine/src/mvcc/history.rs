@@ -4,6 +4,7 @@ use super::hold::{Hold, HoldRefused};
 use super::revlog::{NeedRead, Position};
 use super::store::{Marks, Reader};
 use super::view::Record;
+use crate::lease::GrantsImage;
 
 /// All records up to one published revision, held for as long as this lives: whoever walks twice
 /// sees the same twice, whatever is written or compacted meanwhile.
@@ -11,6 +12,7 @@ pub struct History {
     reader: Reader,
     _hold: Hold,
     marks: Marks,
+    leases: GrantsImage,
 }
 
 /// Where a walk over a [`History`] goes on. The default is before the first record.
@@ -26,11 +28,13 @@ impl History {
     pub fn take(reader: &Reader) -> Result<Self, HoldRefused> {
         let pin = reader.pin();
         let marks = pin.view().marks;
+        let leases = pin.leases().clone();
         let hold = reader.hold(marks.finished)?;
         Ok(Self {
             reader: reader.clone(),
             _hold: hold,
             marks,
+            leases,
         })
     }
 
@@ -51,6 +55,12 @@ impl History {
     #[must_use]
     pub fn finished(&self) -> i64 {
         self.marks.finished
+    }
+
+    /// The leases, of the same moment as the records.
+    #[must_use]
+    pub fn leases(&self) -> &GrantsImage {
+        &self.leases
     }
 
     /// Hands the records from `at` on to `each`, deletions as records of version 0, in revision

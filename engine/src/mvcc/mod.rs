@@ -13,6 +13,7 @@ mod hash;
 mod history;
 mod hold;
 mod inspect;
+mod leases;
 mod page;
 mod range;
 mod restore;

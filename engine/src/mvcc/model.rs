@@ -446,6 +446,7 @@ impl Play {
         while self.store.finished() < self.store.compacted() {
             self.poll(100);
         }
+        self.check_attached();
         self.store.publish();
         let pin = self.reader.pin();
         for rev in self.model.compacted.max(1)..=self.model.revision {
@@ -457,6 +458,19 @@ impl Play {
                 SliceBound::SLICE,
                 false,
             );
+        }
+    }
+}
+
+impl Play {
+    /// What hangs on a lease is what the newest records say, rebuilt or not.
+    fn check_attached(&self) {
+        let live = self.model.live(&KeyRange::All, self.model.revision);
+        for lease in [LeaseId(1), LeaseId(2)] {
+            let expected = live.iter().filter(|record| record.lease == lease);
+            let attached = self.store.attached();
+            let found = attached.keys_from(lease, &[]);
+            assert!(found.eq(expected.map(|record| record.key)));
         }
     }
 }

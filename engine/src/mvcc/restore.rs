@@ -141,12 +141,12 @@ impl Restore {
                 let index = index
                     .ok_or(BadIndex::Short)
                     .and_then(|index| index.finish());
-                let index = index.map_err(BadCheckpoint::Index)?;
+                let (index, attached) = index.map_err(BadCheckpoint::Index)?;
                 let kept = read_segments(&entries, disk, salt, on_segments)?;
                 let next_main = marks.revision + 1;
                 let bytes = self.config.segment_bytes;
                 let log = RevLog::reopen(bytes, kept, made, file_next, next_main);
-                Store::with_log(marks, log, index)
+                Store::with_log(marks, log, index, attached)
             }
         };
         store.is_dirty = true;
@@ -313,7 +313,8 @@ impl Restore {
         if (main, sub) <= *last && self.parts > 0 || main < 1 || main > *revision {
             return Err(BadCheckpoint::Order { main });
         }
-        if !is_numbered(main, create, version) {
+        let is_tombstone = version == 0;
+        if !is_numbered(main, create, version) || (is_tombstone && lease != 0) {
             return Err(BadCheckpoint::Numbers);
         }
         let Some(key) = bytes[RECORD_HEAD_BYTES..].get(..key_len) else {

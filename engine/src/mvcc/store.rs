@@ -9,7 +9,8 @@ use super::revlog::record::{Chain, Head};
 use super::revlog::{NeedRead, RevLog, SegmentId};
 use super::tree::{self, Bulk, Entry, Tree};
 use super::view::{Record, View};
-use crate::limits::MVCC_SEGMENT_BYTES;
+use crate::lease::{Attached, Grants, GrantsImage};
+use crate::limits::{LEASE_BYTES, MVCC_SEGMENT_BYTES};
 use crate::types::{LeaseId, Revision};
 
 /// The writer's end of the store: there is one, and only `apply` changes state through it.
@@ -21,6 +22,8 @@ pub struct Store {
     /// Newest last, at most `COMPACT_HASHES_MAX`.
     pub(super) hashes: Arc<[CompactHash]>,
     pub(super) holds: Arc<Holds>,
+    pub(super) grants: Grants,
+    pub(super) attached: Attached,
     /// A transaction is begun, has changed something and waits to go on.
     pub(super) is_paused: bool,
     /// The main revision of the last publish.
@@ -54,6 +57,7 @@ pub(super) struct Front {
     log: Arc<Directory>,
     marks: Marks,
     hashes: Arc<[CompactHash]>,
+    leases: GrantsImage,
 }
 
 /// finished <= compacted <= revision.
@@ -110,16 +114,23 @@ impl Store {
     }
 
     pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
-        Self::with_log(marks, RevLog::new(config.segment_bytes), Bulk::new())
+        let log = RevLog::new(config.segment_bytes);
+        Self::with_log(marks, log, Bulk::new(), Attached::default())
     }
 
-    /// A store with this log and its index.
-    pub(super) fn with_log(marks: Marks, log: RevLog, index: Bulk) -> (Self, Reader) {
+    /// A store with this log and its index, whose keys hang on leases as `attached` says.
+    pub(super) fn with_log(
+        marks: Marks,
+        log: RevLog,
+        index: Bulk,
+        attached: Attached,
+    ) -> (Self, Reader) {
         let hashes: Arc<[CompactHash]> = Arc::from([]);
         let front = Front {
             log: Arc::clone(log.directory()),
             marks,
             hashes: Arc::clone(&hashes),
+            leases: GrantsImage::default(),
         };
         let tree = index.finish(front);
         let holds = Arc::new(Holds::new(marks.finished));
@@ -131,6 +142,8 @@ impl Store {
             space,
             hashes,
             holds,
+            grants: Grants::default(),
+            attached,
             is_paused: false,
             published: marks.revision,
             is_dirty: false,
@@ -219,6 +232,7 @@ impl Store {
             log,
             marks: self.marks,
             hashes: Arc::clone(&self.hashes),
+            leases: self.grants.image().clone(),
         };
         self.tree.publish(front, self.is_freeing);
         self.published = self.marks.revision;
@@ -229,7 +243,7 @@ impl Store {
     /// For the quota and Status.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let total = self.log.bytes();
+        let total = self.log.bytes() + self.grants.len() as u64 * LEASE_BYTES;
         let in_use = total - self.log.gone_bytes();
         Sizes {
             total: (FRESH_BYTES + total).next_multiple_of(PAGE_BYTES),
@@ -279,6 +293,7 @@ impl Store {
         stamp: impl FnOnce(Option<&Entry>) -> Stamp,
     ) {
         let (log, digests) = (&mut self.log, &mut self.marks.digests);
+        let mut leases = (0, 0);
         self.tree.upsert(key, |old| {
             let chain = old.map_or(Chain::default(), |old| log.chain_after(old.at, old.main));
             let Stamp {
@@ -288,6 +303,7 @@ impl Store {
                 version,
                 lease,
             } = stamp(old);
+            leases = (old.map_or(0, |old| old.lease), lease);
             let at = log.append(
                 &Head {
                     main,
@@ -319,6 +335,10 @@ impl Store {
                 value_len,
             }
         });
+        if leases.0 != leases.1 {
+            let (from, to) = (LeaseId(leases.0), LeaseId(leases.1));
+            self.attached.change(key, from, to);
+        }
         self.is_dirty = true;
     }
 }
@@ -361,6 +381,11 @@ impl Write<'_> {
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.main - i64::from(self.changes == 0)
+    }
+
+    /// Which keys hang on which lease, this transaction's changes included.
+    pub(super) fn attached(&self) -> &Attached {
+        &self.store.attached
     }
 
     /// Sets `key`. A key that was not live begins a new generation.
@@ -499,6 +524,11 @@ impl Pin<'_> {
             log: &front.log,
             marks: front.marks,
         }
+    }
+
+    /// The leases of the pinned state.
+    pub(super) fn leases(&self) -> &GrantsImage {
+        &self.0.get().1.leases
     }
 
     /// The remembered hash of the compaction at `rev`.

@@ -7,6 +7,7 @@ use super::confchange::{BadChange, read_change};
 use super::{AutoCompaction, Checkpointing, Replica};
 use crate::apply::{Halt, Machine, Quota};
 use crate::disk::Disk;
+use crate::lease::Change;
 use crate::limits::SPACE_RECORDS_A_TURN;
 use crate::member::{Member, RequestIds};
 use crate::mvcc::{OnSegments, Reader, Store, StoreConfig};
@@ -14,7 +15,7 @@ use crate::raft::Raft;
 use crate::raft::confchange::ConfChange;
 use crate::raft::config::{Config, Step};
 use crate::raft::log::{BadRun, Log, Mark};
-use crate::types::{ClusterId, HardState, Index, MemberId, RequestId, RunKind};
+use crate::types::{ClusterId, HardState, Index, MemberId, Millis, RequestId, RunKind};
 use crate::wal::{Recovered, Replayed};
 
 /// What a member is told when it starts.
@@ -45,6 +46,8 @@ pub struct ReplicaConfig {
     pub checkpoint_entries: u64,
     /// A checkpoint is due once so many bytes of records lie in no file.
     pub checkpoint_unfiled_bytes: u64,
+    /// What a new leader adds to each lease: an election time-out.
+    pub election: Millis,
     /// Sizes of the key space.
     pub store: StoreConfig,
 }
@@ -60,6 +63,7 @@ pub struct Boot {
     /// The newest hard state that was replayed.
     commit: Index,
     unused: Vec<u8>,
+    unused_changes: Vec<Change>,
     /// The files of the revision log that the checkpoint names, ascending.
     named: Vec<u64>,
     failed: Option<BootFailed>,
@@ -161,6 +165,7 @@ impl Boot {
             voters,
             commit: index,
             unused: Vec::new(),
+            unused_changes: Vec::new(),
             named: Vec::new(),
             failed: None,
         }
@@ -211,6 +216,9 @@ impl Boot {
             self.log.on_applied();
         }
         self.log.release(self.log.applied().index);
+        // Nobody keeps their time yet.
+        self.machine.take_lease_changes(&mut self.unused_changes);
+        self.unused_changes.clear();
         if self.machine.store().finished() < self.machine.store().compacted() {
             // What this leaves, also because a segment is not in memory, the first turns do.
             let _ = self.machine.store_mut().poll_space(SPACE_RECORDS_A_TURN);

@@ -18,6 +18,7 @@ pub struct CheckpointJob {
     index: Index,
     salt: u64,
     cursor: CheckpointCursor,
+    meta: Meta,
     /// What was taken from the cursor and is not written yet.
     buffer: Vec<u8>,
     stage: Stage,
@@ -45,14 +46,13 @@ pub enum CheckpointFailed {
 impl CheckpointJob {
     /// A checkpoint of the state that `meta` describes and `cursor` holds. `salt` is the directory's.
     #[must_use]
-    pub fn new(meta: &Meta, cursor: CheckpointCursor, salt: u64) -> Self {
-        let index = meta.applied.0;
-        let buffer = description(meta);
+    pub fn new(meta: Meta, cursor: CheckpointCursor, salt: u64) -> Self {
         Self {
-            index,
+            index: meta.applied.0,
             salt,
             cursor,
-            buffer,
+            meta,
+            buffer: Vec::new(),
             stage: Stage::Segments,
         }
     }
@@ -93,6 +93,8 @@ impl CheckpointJob {
                     false => {
                         let writer = CheckpointWriter::new(self.index, self.salt);
                         writer.begin(disk)?;
+                        // Not before, as all leases are in it.
+                        self.buffer = description(&self.meta);
                         Stage::Content(writer)
                     }
                 };

@@ -1,9 +1,10 @@
 //! Work for the background worker: on files and pinned views only, nothing waits for it but space.
 
 use super::checkpoint::{CheckpointFailed, CheckpointJob};
+use super::lease::LeasesJob;
 use crate::disk::Disk;
 use crate::mvcc::CheckpointFiles;
-use crate::types::Index;
+use crate::types::{Index, ReplyTo};
 use crate::wal;
 
 /// One piece of background work.
@@ -13,6 +14,8 @@ pub enum Job {
     Wal(wal::Job),
     /// Writing a checkpoint.
     Checkpoint(Box<CheckpointJob>),
+    /// The list of all leases.
+    Leases(Box<LeasesJob>),
 }
 
 /// A finished job, for [`super::Replica::on_job`].
@@ -26,6 +29,13 @@ pub enum JobDone {
         index: Index,
         /// What it names, if it is durable.
         result: Result<CheckpointFiles, CheckpointFailed>,
+    },
+    /// A list of all leases.
+    Leases {
+        /// Who asked.
+        to: ReplyTo,
+        /// The whole answer.
+        answer: Vec<u8>,
     },
 }
 
@@ -44,6 +54,10 @@ impl Job {
                 let result = result.map(|_| job.take_files());
                 Some(JobDone::Checkpoint { index, result })
             }
+            Self::Leases(job) => Some(JobDone::Leases {
+                to: job.to,
+                answer: job.run(),
+            }),
         }
     }
 

@@ -11,6 +11,8 @@ mod checkpoint;
 mod confchange;
 mod inspect;
 mod job;
+mod lease;
+mod lease_counts;
 mod notice;
 mod proposals;
 mod published;
@@ -31,6 +33,8 @@ pub use inspect::{
     CheckpointRefused, CheckpointReport, Integrity, inspect_checkpoint, inspect_revlog, integrity,
 };
 pub use job::{Job, JobDone};
+pub use lease::{Ask, LeasesJob};
+pub use lease_counts::{LEASE_TTL_BUCKETS, LeaseCounts, LeaseTotals};
 pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};
 pub use published::{ClusterView, Counts, Published, ReadGate, Status};
@@ -44,6 +48,7 @@ use crate::types::{Index, Millis, ReplyTo};
 use crate::wal::{Wal, WalFailed};
 use alarm::{Alarm, Relief};
 use auto_compaction::AutoCompactor;
+use lease::Leasing;
 use waiting::Waiting;
 
 /// One member.
@@ -78,6 +83,7 @@ pub struct Replica {
     stopping: Stopping,
     /// Compacts without being asked, if it is told to.
     compactor: Option<AutoCompactor>,
+    leases: Leasing,
     /// Of the compaction that is worked on: when that began, and records dropped before it.
     space_began: Option<(Millis, u64)>,
     /// When compaction goes on, if there is any.
@@ -211,6 +217,7 @@ impl Replica {
             cluster_changes: 0,
             counts: Counts::default(),
             stopping: Stopping::No,
+            leases: Leasing::default(),
             space_began: None,
             space_due: Millis(0),
             space_retry: None,
@@ -230,6 +237,7 @@ impl Replica {
     /// # Errors
     /// The inbox is full and the batch untouched.
     pub fn propose(&mut self, batch: &mut Proposals) -> Result<(), Full> {
+        self.take_asks(&mut batch.asks);
         if batch.is_empty() {
             return Ok(());
         }
@@ -248,6 +256,7 @@ impl Replica {
         let empty = Proposals {
             bytes: self.raft.log_mut().take_spent().unwrap_or_default(),
             waiters: self.waiting.take_spent(),
+            asks: Vec::new(),
         };
         let batch = core::mem::replace(batch, empty);
         self.inbox_bytes += batch.bytes_len();
@@ -273,6 +282,7 @@ impl Replica {
     pub fn take_jobs(&mut self, jobs: &mut Vec<Job>) {
         jobs.extend(self.wal.take_jobs().into_iter().map(Job::Wal));
         jobs.extend(self.checkpoint.ready.take().map(Job::Checkpoint));
+        self.take_lease_jobs(jobs);
     }
 
     /// Hears that a job is finished. Take a turn afterwards.
@@ -280,6 +290,12 @@ impl Replica {
         match done {
             JobDone::Wal(done) => self.wal.on_job_done(done),
             JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result, now),
+            JobDone::Leases { to, answer } => {
+                let start = self.replies.bytes.len();
+                self.replies.bytes.extend_from_slice(&answer);
+                let end = self.replies.bytes.len();
+                self.replies.push(to, Outcome::Encoded { start, end });
+            }
         }
     }
 
@@ -399,6 +415,7 @@ impl Replica {
         over_quota.drain(..).for_each(&mut refuse);
         compacting.drain(..).for_each(|(_, to, _)| refuse(to));
         self.inbox_bytes = 0;
+        self.fail_asks(self.refuses().unwrap_or(Refused::Stopped));
         self.publish_status();
     }
 }

@@ -2,7 +2,8 @@
 
 use basalt_pb::hot;
 
-use crate::limits::{RUN_BYTES_MAX, RUN_ENTRIES_MAX};
+use super::lease::Ask;
+use crate::limits::{LEASE_ASKS_MAX, RUN_BYTES_MAX, RUN_ENTRIES_MAX};
 use crate::types::{ReplyTo, RequestId};
 
 /// Commands in the framing of a run, and who waits for each. Filled by a network loop, taken whole
@@ -13,6 +14,8 @@ pub struct Proposals {
     pub(super) bytes: Vec<u8>,
     /// One for each command; `None`: nobody waits.
     pub(super) waiters: Vec<Option<ReplyTo>>,
+    /// Questions that go along and not into the log.
+    pub(super) asks: Vec<(ReplyTo, Ask)>,
 }
 
 impl Proposals {
@@ -44,13 +47,29 @@ impl Proposals {
         self.waiters.push(reply);
     }
 
+    /// Adds a question. It is taken over even if the commands are not; `false`: there are too many.
+    #[must_use]
+    pub fn ask(&mut self, to: ReplyTo, ask: Ask) -> bool {
+        let has_room = self.asks.len() < LEASE_ASKS_MAX;
+        if has_room {
+            self.asks.push((to, ask));
+        }
+        has_room
+    }
+
+    /// Whether it holds questions.
+    #[must_use]
+    pub fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
     /// How many commands it holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Whether it holds none.
+    /// Whether it holds no command.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty()

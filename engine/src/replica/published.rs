@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use basalt_pb::etcdserverpb;
 
+use super::lease_counts::LeaseCounts;
 use crate::apply;
 use crate::types::{Index, MemberId, Term};
 
@@ -108,6 +109,7 @@ pub struct Published {
     is_ready: AtomicBool,
     failed: AtomicBool,
     counts: AtomicCounts,
+    leases: LeaseCounts,
     cluster: Mutex<Arc<ClusterView>>,
 }
 
@@ -172,6 +174,12 @@ impl Published {
         store(&self.counts.leader_changes, counts.leader_changes);
         store(&self.counts.proposals_failed, counts.proposals_failed);
         store(&self.counts.proposals_pending, counts.proposals_pending);
+    }
+
+    /// What became of leases.
+    #[must_use]
+    pub fn leases(&self) -> &LeaseCounts {
+        &self.leases
     }
 
     /// Members, alarms, versions. Takes a lock for the time of one counter.

@@ -53,6 +53,7 @@ fn config() -> ReplicaConfig {
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
         checkpoint_unfiled_bytes: u64::MAX,
+        election: Millis(1000),
         store: StoreConfig::default(),
     }
 }
@@ -159,6 +160,18 @@ impl Rig {
         batch.push(Some(to), id, field, &request.encode_to_vec());
         self.replica.propose(&mut batch).expect("room");
         to
+    }
+
+    fn ask(&mut self, ask: Ask) -> u32 {
+        let to = ReplyTo {
+            stream: self.asked,
+            ..ReplyTo::default()
+        };
+        self.asked += 1;
+        let mut batch = Proposals::new();
+        assert!(batch.ask(to, ask));
+        self.replica.propose(&mut batch).expect("room");
+        to.stream
     }
 
     fn put(&mut self, key: &str, value: &str) -> ReplyTo {
@@ -316,7 +329,7 @@ fn a_failed_write_is_final() {
 #[test]
 fn an_entry_that_cannot_be_applied_stops_the_member() {
     let mut rig = Rig::new(config());
-    rig.propose(8, &pb::LeaseGrantRequest::default());
+    rig.propose(1000, &pb::LeaseGrantRequest::default());
     rig.put("a", "1");
     rig.settle();
     assert!(matches!(
@@ -547,5 +560,6 @@ fn batches_come_back_with_room() {
     assert_eq!(rig.outcomes().len(), 1000);
 }
 
+mod leases;
 mod recovery;
 mod space;

@@ -38,6 +38,7 @@ impl Replica {
         self.raise_alarm();
         self.announce();
         let compaction = self.compact_by_rule(now);
+        let leases = self.lease_turn(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
         let mut space = None;
@@ -59,6 +60,7 @@ impl Replica {
                 .into_iter()
                 .chain(retry)
                 .chain(compaction)
+                .chain(leases)
                 .chain(more)
                 .min(),
         }
@@ -76,7 +78,7 @@ impl Replica {
             };
             self.inbox_bytes -= batch.bytes_len();
             let count = u32::try_from(batch.len()).expect("RUN_ENTRIES_MAX is far below");
-            let Proposals { bytes, waiters } = batch;
+            let Proposals { bytes, waiters, .. } = batch;
             match self.raft.propose(RunKind::Normal, count, bytes) {
                 Ok(first) => self.waiting.push(first, waiters),
                 Err(_) => {
@@ -260,7 +262,7 @@ impl Replica {
         self.push_front(batch);
     }
 
-    fn push_front(&mut self, batch: Proposals) {
+    pub(super) fn push_front(&mut self, batch: Proposals) {
         self.inbox_bytes += batch.bytes_len();
         self.inbox.push_front(batch);
     }
@@ -353,7 +355,7 @@ impl Replica {
         }
         // Refused while compaction gives memory back; a later turn tries again.
         if let Ok(cursor) = self.machine.store_mut().checkpoint() {
-            let job = CheckpointJob::new(&self.machine.meta(), cursor, self.checkpoint.salt);
+            let job = CheckpointJob::new(self.machine.meta(), cursor, self.checkpoint.salt);
             self.checkpoint.ready = Some(Box::new(job));
             self.checkpoint.running = true;
             self.checkpoint.live = live;

@@ -3,6 +3,7 @@
 use basalt_pb::hot::{KeyValue, key_value_len, put_int_field, put_uint_field, write_key_value};
 
 use super::tree::TreeWriter;
+use crate::lease::Lease;
 use crate::member::{Member, Release};
 use crate::mvcc::{History, Record};
 use crate::types::{Index, MemberId, Term};
@@ -80,7 +81,8 @@ impl Description {
                 (b"authEnabled".to_vec(), vec![0]),
                 (b"authRevision".to_vec(), AUTH_REVISION.to_be_bytes().into()),
             ],
-            Bucket::AuthRoles | Bucket::AuthUsers | Bucket::Key | Bucket::Lease => Vec::new(),
+            Bucket::AuthRoles | Bucket::AuthUsers | Bucket::Key => Vec::new(),
+            Bucket::Lease => history.leases().iter().map(lease).collect(),
             Bucket::Cluster => self.cluster(),
             Bucket::Members => self.members.iter().map(member).collect(),
             Bucket::MembersRemoved => {
@@ -188,6 +190,15 @@ fn alarm((member, kind): &(MemberId, i32)) -> (Vec<u8>, Vec<u8>) {
     put_uint_field(&mut key, 1, member.0);
     put_int_field(&mut key, 2, i64::from(*kind));
     (key, Vec::new())
+}
+
+/// etcd's `Lease` message under the id as 8 bytes big-endian.
+fn lease(lease: &Lease) -> (Vec<u8>, Vec<u8>) {
+    let mut value = Vec::new();
+    put_int_field(&mut value, 1, lease.id.0);
+    put_int_field(&mut value, 2, lease.ttl);
+    put_int_field(&mut value, 3, lease.remaining);
+    (lease.id.0.to_be_bytes().into(), value)
 }
 
 fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {

@@ -4,7 +4,8 @@ use basalt_pb::hot::{self, KeyValue, Wire};
 
 use super::buckets::{Bucket, REVISION_KEY_BYTES};
 use super::read::{Damage, Database, Source};
-use crate::limits::{SNAPSHOT_ALARMS_MAX, SNAPSHOT_REVISION_MAX};
+use crate::lease::{GrantsImage, Lease};
+use crate::limits::{LEASES_MAX, SNAPSHOT_ALARMS_MAX, SNAPSHOT_REVISION_MAX};
 use crate::member::Release;
 use crate::mvcc::Record;
 use crate::types::{LeaseId, MemberId, Revision};
@@ -22,6 +23,8 @@ pub struct Import<S> {
     pub records: u64,
     /// Active alarms: member and `AlarmType` number.
     pub alarms: Vec<(MemberId, i32)>,
+    /// The leases, each id once.
+    pub leases: GrantsImage,
     /// The cluster's version, if it was decided.
     pub cluster_version: Option<Release>,
 }
@@ -72,12 +75,14 @@ impl<S: Source> Import<S> {
             finished: -1,
             records: 0,
             alarms: Vec::new(),
+            leases: GrantsImage::default(),
             cluster_version: None,
         };
         import.read_meta()?;
         import.read_alarms()?;
         import.read_cluster()?;
-        import.refuse_users_and_leases()?;
+        import.read_leases()?;
+        import.refuse_users()?;
         let (mut revision, mut records) = (1, 0);
         import.each_record(|record| {
             revision = record.mod_revision.main;
@@ -180,12 +185,29 @@ impl<S: Source> Import<S> {
         }
     }
 
-    fn refuse_users_and_leases(&mut self) -> Result<(), ImportRefused<S::Error>> {
-        for (bucket, what) in [
-            (Bucket::AuthUsers, "users"),
-            (Bucket::AuthRoles, "roles"),
-            (Bucket::Lease, "leases"),
-        ] {
+    fn read_leases(&mut self) -> Result<(), ImportRefused<S::Error>> {
+        let mut leases: Vec<Lease> = Vec::new();
+        self.database.bucket(Bucket::Lease.name(), |key, value| {
+            let lease = read_lease(key, value).ok_or(ImportRefused::Entry {
+                bucket: "lease",
+                what: "a lease cannot be read",
+            })?;
+            // Keys ascend, so that no id comes twice.
+            if leases.len() == LEASES_MAX {
+                return Err(ImportRefused::TooMany {
+                    what: "leases",
+                    max: LEASES_MAX,
+                });
+            }
+            leases.push(lease);
+            Ok::<_, ImportRefused<S::Error>>(())
+        })?;
+        self.leases = leases.into_iter().collect();
+        Ok(())
+    }
+
+    fn refuse_users(&mut self) -> Result<(), ImportRefused<S::Error>> {
+        for (bucket, what) in [(Bucket::AuthUsers, "users"), (Bucket::AuthRoles, "roles")] {
             self.database.bucket(bucket.name(), |_, _| {
                 Err::<(), _>(ImportRefused::<S::Error>::Unsupported(what))
             })?;
@@ -282,6 +304,23 @@ fn read_alarm(bytes: &[u8]) -> Option<(MemberId, i32)> {
         }
     }
     Some((member, kind))
+}
+
+/// A lease of a cluster that is gone is of no generation.
+fn read_lease(key: &[u8], value: &[u8]) -> Option<Lease> {
+    let id = LeaseId(i64::from_be_bytes(key.try_into().ok()?));
+    let mut lease = Lease::default();
+    let mut wire = Wire::new(value);
+    while let Some(field) = wire.tag().ok()? {
+        use hot::WireType::Varint;
+        match field {
+            (1, Varint) => lease.id = LeaseId(wire.varint().ok()?.cast_signed()),
+            (2, Varint) => lease.ttl = wire.varint().ok()?.cast_signed(),
+            (3, Varint) => lease.remaining = wire.varint().ok()?.cast_signed(),
+            other => wire.skip(other).ok()?,
+        }
+    }
+    (lease.id == id && id != LeaseId(0)).then_some(lease)
 }
 
 const KEY: &str = "key";

@@ -1,5 +1,6 @@
 use super::page::{PAGE_BYTES, fnv1a};
 use super::*;
+use crate::lease::Lease;
 use crate::member::{Member, Release};
 use crate::mvcc::{History, HistoryAt, Reader, Record, Store, StoreConfig};
 use crate::types::{Index, LeaseId, MemberId, Term};
@@ -183,6 +184,16 @@ fn what_was_written_is_read_back_record_by_record() {
     write.put(b"and another", &[b'x'; 9000], LeaseId(0));
     write.finish();
     store.compact(100).unwrap();
+    let lease = |id, remaining| Lease {
+        id: LeaseId(id),
+        ttl: 9_000_000_000,
+        remaining,
+        generation: 0,
+    };
+    let leases = [lease(-7, 5), lease(7, 0), lease(i64::MIN, 0)];
+    for lease in leases {
+        store.grant(lease);
+    }
     store.publish();
     let history = History::take(&reader).unwrap();
     let (mut at, mut expected) = (HistoryAt::default(), Vec::new());
@@ -208,6 +219,7 @@ fn what_was_written_is_read_back_record_by_record() {
     // Its space is not given back yet, and whoever restores it has to go on with that.
     assert_eq!((import.compacted, import.finished), (100, -1));
     assert_eq!(import.alarms, [(MemberId(0xab), 1)]);
+    assert_eq!(import.leases, leases.into_iter().collect());
     assert_eq!(import.cluster_version, Some(Release::OWN.cluster()));
 }
 

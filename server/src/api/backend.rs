@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use basalt_engine::mvcc::Reader;
-use basalt_engine::replica::{Published, Refused, Replies};
+use basalt_engine::replica::{Ask, Published, Refused, Replies};
 use basalt_engine::types::{ReplyTo, RequestId};
 use basalt_net::h1;
 
@@ -24,6 +24,12 @@ pub trait Backend {
     /// # Errors
     /// `Busy` if the bound of bytes on their way is reached; then nothing is proposed.
     fn propose(&mut self, to: ReplyTo, id: RequestId, field: u32, body: &[u8]) -> Result<(), Busy>;
+
+    /// Adds a question to that batch. Its answer comes through the replies of a turn, in any order.
+    ///
+    /// # Errors
+    /// `Busy` if too many are on their way.
+    fn ask(&mut self, to: ReplyTo, ask: Ask) -> Result<(), Busy>;
 
     /// Gives work to the background worker. Its answer comes through the replies of a turn.
     ///

@@ -49,6 +49,8 @@ table! {
     // etcd's own process dies of it (etcd-facts 22.1).
     UnknownAlarmAction => InvalidArgument, "etcdserver: unknown alarm action";
 
+    LeaseExists => FailedPrecondition, "etcdserver: lease already exists";
+    LeaseTtlTooLarge => OutOfRange, "etcdserver: too large lease TTL";
     LeaseNotFound => NotFound, "etcdserver: requested lease not found";
     UnknownService => NotFound, "unknown service";
 
@@ -96,6 +98,8 @@ impl From<Refused> for Error {
             Refused::NoSpace => Error::NoSpace,
             Refused::CorruptCluster => Error::Corrupt,
             Refused::LeaseNotFound => Error::LeaseNotFound,
+            Refused::LeaseExists => Error::LeaseExists,
+            Refused::LeaseTtlTooLarge => Error::LeaseTtlTooLarge,
             Refused::KeyNotFound => Error::KeyNotFound,
             Refused::Compacted => Error::Compacted,
             Refused::FutureRevision => Error::FutureRev,

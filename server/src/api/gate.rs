@@ -17,6 +17,7 @@ pub(super) enum Rpc {
     DeleteRange,
     RangeStream,
     Compact,
+    LeaseGrant,
     LeaseRevoke,
     LeaseTimeToLive,
     LeaseLeases,
@@ -45,13 +46,14 @@ const SERVICES: [&str; 6] = [
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 22] = [
+    pub(super) const ALL: [Rpc; 23] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
         Rpc::DeleteRange,
         Rpc::RangeStream,
         Rpc::Compact,
+        Rpc::LeaseGrant,
         Rpc::LeaseRevoke,
         Rpc::LeaseTimeToLive,
         Rpc::LeaseLeases,
@@ -86,6 +88,7 @@ impl Rpc {
             Rpc::DeleteRange => kv::DELETE_RANGE,
             Rpc::RangeStream => kv::RANGE_STREAM,
             Rpc::Compact => kv::COMPACT,
+            Rpc::LeaseGrant => lease::LEASE_GRANT,
             Rpc::LeaseRevoke => lease::LEASE_REVOKE,
             Rpc::LeaseTimeToLive => lease::LEASE_TIME_TO_LIVE,
             Rpc::LeaseLeases => lease::LEASE_LEASES,
@@ -207,8 +210,8 @@ mod tests {
         assert_eq!(refusal("/no.Such/Thing"), "unknown service no.Such");
         let text = "unknown method Nope for service etcdserverpb.KV";
         assert_eq!(refusal("/etcdserverpb.KV/Nope"), text);
-        let text = "unknown method LeaseGrant for service etcdserverpb.Lease";
-        assert_eq!(refusal("/etcdserverpb.Lease/LeaseGrant"), text);
+        let text = "unknown method MemberAdd for service etcdserverpb.Cluster";
+        assert_eq!(refusal("/etcdserverpb.Cluster/MemberAdd"), text);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct ApiConfig {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`: the most operations on one level of a transaction and those below.
     pub max_txn_ops: usize,
+    /// Seconds that a lease lives at least.
+    pub lease_ttl_min: i64,
     /// Draws the ids of proposals; one for all loops of the process.
     pub ids: Arc<RequestIds>,
     /// Where watchers are known; one for all loops of the process.

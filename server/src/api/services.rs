@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use basalt_engine::apply::Quota;
-use basalt_engine::replica::{Outcome, Replies};
+use basalt_engine::replica::{Ask, Outcome, Replies};
 use basalt_engine::types::ReplyTo;
 use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::hot::{Header, internal_raft_request_len, write_header};
@@ -29,6 +29,8 @@ pub(super) struct Services<B> {
     pub(super) backend: B,
     pub(super) quota: Quota,
     waiting: Waiting,
+    /// Questions, which are not answered in the order of the log.
+    asked: Waiting,
     parked: Parked,
     pub(super) jobs: Jobs,
     pub(super) snapshots: Snapshots,
@@ -50,6 +52,7 @@ impl<B: Backend> Services<B> {
             config,
             backend,
             waiting: Waiting::default(),
+            asked: Waiting::default(),
             parked: Parked::default(),
             jobs: Jobs::default(),
             snapshots: Snapshots::default(),
@@ -85,9 +88,10 @@ impl<B: Backend> Services<B> {
             Rpc::DeleteRange => self.on_delete_range(call, message, meta),
             Rpc::RangeStream => self.on_range_stream(call, message, meta),
             Rpc::Compact => self.on_compact(call, message, meta),
+            Rpc::LeaseGrant => self.on_lease_grant(call, message, meta),
             Rpc::LeaseRevoke => self.on_lease_revoke(call, message, meta),
-            Rpc::LeaseTimeToLive => self.on_lease_time_to_live(calls, call, message, meta),
-            Rpc::LeaseLeases => self.on_lease_leases(calls, call, message, meta),
+            Rpc::LeaseTimeToLive => self.on_lease_time_to_live(call, message, meta),
+            Rpc::LeaseLeases => self.on_lease_leases(call, message, meta),
             Rpc::MemberList => self.on_member_list(calls, call, message, meta),
             Rpc::Alarm => self.on_alarm(call, message, meta),
             Rpc::Status => self.on_status(calls, call, message, meta),
@@ -151,6 +155,14 @@ impl<B: Backend> Services<B> {
         Ok(())
     }
 
+    /// Asks the leader what is not in the log.
+    pub(super) fn ask(&mut self, call: CallId, rpc: Rpc, ask: Ask) -> Result<(), Error> {
+        let to = self.reply_to(call);
+        self.backend.ask(to, ask)?;
+        self.asked.push(call, rpc, Then::Answer);
+        Ok(())
+    }
+
     /// Gives work to the background worker.
     pub(super) fn submit(
         &mut self,
@@ -204,7 +216,7 @@ impl<B: Backend> Services<B> {
             // Whoever is not waiting any more has been answered.
             let Some(Wait {
                 rpc, then, began, ..
-            }) = self.waiting.take(call)
+            }) = self.take_waiting(call)
             else {
                 continue;
             };
@@ -241,6 +253,15 @@ impl<B: Backend> Services<B> {
         self.replies = replies;
     }
 
+    /// A question's answer is mostly the first of them: a long queue of proposals is not searched for it.
+    #[inline]
+    fn take_waiting(&mut self, call: CallId) -> Option<Wait> {
+        if self.asked.is_next(call) {
+            return self.asked.take(call);
+        }
+        self.waiting.take(call).or_else(|| self.asked.take(call))
+    }
+
     pub(super) fn on_turn(
         &mut self,
         calls: &mut impl Calls,
@@ -248,6 +269,7 @@ impl<B: Backend> Services<B> {
         now: Instant,
     ) -> Option<Instant> {
         self.waiting.stamp(now);
+        self.asked.stamp(now);
         let mut wake = self.backend.turn(now, &mut self.replies);
         self.answer_all(calls, meter, now);
         if !self.parked.is_empty() {
@@ -271,13 +293,16 @@ impl<B: Backend> Services<B> {
         wake = earlier(wake, next);
         let next = self.poll_watches(calls, meter, now);
         wake = earlier(wake, next);
-        self.waiting.expire(now, |call, rpc| {
-            meter.count(rpc, calls).fail(call, Error::Timeout.status());
-        });
+        for waiting in [&mut self.waiting, &mut self.asked] {
+            waiting.expire(now, |call, rpc| {
+                meter.count(rpc, calls).fail(call, Error::Timeout.status());
+            });
+            wake = earlier(wake, waiting.next_deadline());
+        }
         if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
             self.scratch = Vec::new();
         }
-        earlier(wake, self.waiting.next_deadline())
+        wake
     }
 }
 

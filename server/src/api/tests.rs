@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use basalt_engine::mvcc::{Reader, SegmentId, Store, StoreConfig};
-use basalt_engine::replica::{ClusterView, Outcome, Published, Refused, Replies, Status};
+use basalt_engine::replica::{Ask, ClusterView, Outcome, Published, Refused, Replies, Status};
 use basalt_engine::types::{Index, LeaseId, ReplyTo, RequestId, Term};
 use basalt_engine::watch::Dispatcher;
 use basalt_net::grpc::{Code, Flow, Metadata, Status as Ended};
@@ -74,6 +74,7 @@ struct FakeBackend {
     reader: Reader,
     published: Published,
     proposed: Vec<(ReplyTo, u32, Vec<u8>)>,
+    asked: Vec<(ReplyTo, Ask)>,
     answers: Vec<(ReplyTo, Outcome)>,
     works: Vec<(ReplyTo, Work)>,
     is_busy: bool,
@@ -93,6 +94,14 @@ impl Backend for FakeBackend {
             return Err(Busy);
         }
         self.proposed.push((to, field, body.to_vec()));
+        Ok(())
+    }
+
+    fn ask(&mut self, to: ReplyTo, ask: Ask) -> Result<(), Busy> {
+        if self.is_busy {
+            return Err(Busy);
+        }
+        self.asked.push((to, ask));
         Ok(())
     }
 
@@ -161,6 +170,7 @@ impl Bench {
             quota_bytes: 0,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
+            lease_ttl_min: 2,
             ids: Arc::new(RequestIds::new(MemberId(MEMBER), 1)),
             hub,
             watch_progress_interval: Duration::ZERO,
@@ -171,6 +181,7 @@ impl Bench {
             reader,
             published,
             proposed: Vec::new(),
+            asked: Vec::new(),
             answers: Vec::new(),
             works: Vec::new(),
             is_busy: false,

@@ -63,10 +63,15 @@ impl Waiting {
         self.fresh = 0;
     }
 
+    /// Whether the first of the queue is `call`'s.
+    pub(super) fn is_next(&self, call: CallId) -> bool {
+        self.queue.front().is_some_and(|wait| wait.call == call)
+    }
+
     /// The answer for `call` is there. `None` if nothing of it is waiting.
     pub(super) fn take(&mut self, call: CallId) -> Option<Wait> {
         assert!(self.fresh == 0);
-        if self.queue.front().is_some_and(|wait| wait.call == call) {
+        if self.is_next(call) {
             return self.queue.pop_front();
         }
         let at = self.queue.iter().position(|wait| wait.call == call)?;

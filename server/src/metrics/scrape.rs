@@ -50,6 +50,7 @@ impl Scrape<'_> {
         let registry = self.registry;
         let status = registry.published.status();
         let counts = registry.published.counts();
+        let leases = registry.published.leases().totals();
         let facts = &registry.facts;
         let watch = registry.hub.counts();
         let pin = registry.reader.pin();
@@ -87,6 +88,17 @@ impl Scrape<'_> {
             "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds" => {
                 family.histogram(&[], &Sum::of([&registry.engine.compaction]).in_millis())
             }
+            "etcd_debugging_lease_granted_total" => family.value(&[], leases.granted as f64),
+            "etcd_debugging_lease_revoked_total" => family.value(&[], leases.revoked as f64),
+            "etcd_debugging_lease_renewed_total" => family.value(&[], leases.renewed as f64),
+            "etcd_debugging_server_lease_expired_total" => family.value(&[], leases.expired as f64),
+            "etcd_debugging_lease_ttl_total" => family.histogram(
+                &[],
+                &Sum {
+                    counts: leases.ttls.to_vec(),
+                    seconds: leases.ttl_seconds as f64,
+                },
+            ),
             "etcd_debugging_server_alarms" => {
                 for (member, alarm) in &registry.published.cluster().alarms {
                     family.value(&[alarm_name(*alarm), &format!("{:x}", member.0)], 1.0);

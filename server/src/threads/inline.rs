@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use basalt_engine::mvcc::Reader;
-use basalt_engine::replica::{Proposals, Published, Replies};
+use basalt_engine::replica::{Ask, Proposals, Published, Replies};
 use basalt_engine::types::{ReplyTo, RequestId};
 use basalt_net::h1;
 
@@ -46,12 +46,19 @@ impl Backend for Inline {
         Ok(())
     }
 
+    fn ask(&mut self, to: ReplyTo, ask: Ask) -> Result<(), Busy> {
+        match self.batch.ask(to, ask) {
+            true => Ok(()),
+            false => Err(Busy),
+        }
+    }
+
     fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy> {
         self.worker.give_work(to, work)
     }
 
     fn turn(&mut self, now: Instant, replies: &mut Replies) -> Option<Instant> {
-        if !self.batch.is_empty() {
+        if !self.batch.is_empty() || self.batch.has_asks() {
             // A batch that is not taken stays for the next turn; the disk's answer brings it.
             self.machine.propose(&mut self.batch);
         }

@@ -76,6 +76,13 @@ pub(super) fn facts(config: &Config, member: MemberId) -> Facts {
     }
 }
 
+/// The least time to live of a lease, in seconds: one and a half elections of whole heartbeats, rounded up as etcd does.
+pub(super) fn lease_ttl_min(heartbeat: Duration, election: Duration) -> i64 {
+    let ticks = election.as_millis() / heartbeat.as_millis();
+    let least = (3 * ticks / 2 * heartbeat.as_millis()).div_ceil(1000);
+    i64::try_from(least).expect("an election is 50 s at most")
+}
+
 /// A configured size as one of memory; what does not fit means no bound.
 pub(super) fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use basalt_engine::mvcc::Reader;
-use basalt_engine::replica::{Proposals, Published, Replies};
+use basalt_engine::replica::{Ask, Proposals, Published, Replies};
 use basalt_engine::types::{ReplyTo, RequestId};
 use basalt_net::h1;
 
@@ -27,7 +27,7 @@ pub(super) struct Remote {
 impl Remote {
     /// Puts the batch into the ring; false keeps it because the ring is full.
     fn hand_over(&mut self) -> bool {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && !self.batch.has_asks() {
             return true;
         }
         let spare = self.rings.spare_proposals.pop().unwrap_or_default();
@@ -58,6 +58,13 @@ impl Backend for Remote {
         }
         self.batch.push(Some(to), id, field, body);
         Ok(())
+    }
+
+    fn ask(&mut self, to: ReplyTo, ask: Ask) -> Result<(), Busy> {
+        match self.batch.ask(to, ask) {
+            true => Ok(()),
+            false => Err(Busy),
+        }
     }
 
     fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy> {

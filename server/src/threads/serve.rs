@@ -12,7 +12,7 @@ use super::inline::Inline;
 use super::listen::bind_all;
 use super::machine::{Events, Machine};
 use super::outbox::Outbox;
-use super::plan::{facts, net_loops, reactor_config, size, wal_io_kind};
+use super::plan::{facts, lease_ttl_min, net_loops, reactor_config, size, wal_io_kind};
 use super::remote::Remote;
 use super::rings::Rings;
 use super::watchman::Watchman;
@@ -141,6 +141,7 @@ impl Plant {
             quota_bytes: config.limits.quota_bytes,
             max_request_bytes: size(config.limits.request_bytes),
             max_txn_ops: size(config.limits.txn_ops),
+            lease_ttl_min: lease_ttl_min(config.heartbeat, config.election),
             ids: Arc::clone(&booted.request_ids),
             hub: Arc::clone(&hub),
             watch_progress_interval: config.watch_progress_interval,

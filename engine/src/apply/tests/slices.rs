@@ -7,7 +7,12 @@ use crate::mvcc::{HashAnswer, HashJob, KeyRange};
 impl Rig {
     /// Applies in slices of `bound`, each as a turn of its own; answers how many it took. Checks that
     /// readers see nothing of it before the end.
-    fn apply_sliced(&mut self, bound: SliceBound, field: u32, body: &[u8]) -> (Applied, u32) {
+    pub(super) fn apply_sliced(
+        &mut self,
+        bound: SliceBound,
+        field: u32,
+        body: &[u8],
+    ) -> (Applied, u32) {
         let shown = |rig: &Self| {
             let pin = rig.reader.pin();
             let view = pin.view();

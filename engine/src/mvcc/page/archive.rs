@@ -227,7 +227,11 @@ impl ArchivedRow {
     /// Whether a store at `revision` can have made this entry.
     fn is_consistent(&self, revision: i64) -> bool {
         let entry = self.entry();
-        entry.main <= revision && is_numbered(entry.main, entry.create, entry.version)
+        let is_tombstone = entry.version == 0;
+        let has_lease = entry.lease != 0;
+        entry.main <= revision
+            && is_numbered(entry.main, entry.create, entry.version)
+            && !(is_tombstone && has_lease)
     }
 }
 

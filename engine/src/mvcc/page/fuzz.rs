@@ -90,7 +90,7 @@ fn load(bytes: &[u8], piece: usize) -> Option<BTreeMap<Vec<u8>, Entry>> {
             return None;
         }
     }
-    let tree = load.finish().ok()?.finish(());
+    let tree = load.finish().ok()?.0.finish(());
     let mut found = BTreeMap::new();
     let _: ControlFlow<()> = walk(tree.root(), None, None, &mut |leaf, places| {
         found.extend(places.map(|index| (leaf.key(index).to_vec(), *leaf.entry(index))));

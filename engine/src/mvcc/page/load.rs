@@ -2,7 +2,9 @@ use rkyv::util::AlignedVec;
 
 use super::archive::{BadPage, CheckedPage, PageRef, difference};
 use super::{KIND_PAGE, KIND_TABLE, PART_HEAD_BYTES};
+use crate::lease::Attached;
 use crate::mvcc::tree::{Bulk, Entry};
+use crate::types::LeaseId;
 
 /// Builds the index from the pages that a checkpoint holds.
 pub(in crate::mvcc) struct IndexLoad {
@@ -14,6 +16,8 @@ pub(in crate::mvcc) struct IndexLoad {
     /// The part, as far as it has come: in memory of its own, as an archive must be aligned.
     part: AlignedVec,
     bulk: Bulk,
+    /// The leases of its live keys.
+    attached: Attached,
     /// What the page table must say.
     pages: Vec<PageRef>,
     /// The greatest key so far.
@@ -77,6 +81,7 @@ impl IndexLoad {
             head: Vec::new(),
             part: AlignedVec::new(),
             bulk: Bulk::new(),
+            attached: Attached::default(),
             pages: Vec::new(),
             last_key: Vec::new(),
         }
@@ -123,13 +128,13 @@ impl IndexLoad {
         self.stage == Stage::End
     }
 
-    /// The index.
+    /// The index, and which keys hang on which lease.
     ///
     /// # Errors
     /// The last part has not come.
-    pub(in crate::mvcc) fn finish(self) -> Result<Bulk, BadIndex> {
+    pub(in crate::mvcc) fn finish(self) -> Result<(Bulk, Attached), BadIndex> {
         match self.is_complete() {
-            true => Ok(self.bulk),
+            true => Ok((self.bulk, self.attached)),
             false => Err(BadIndex::Short),
         }
     }
@@ -178,6 +183,9 @@ impl IndexLoad {
                 return Err(BadIndex::Segment { page, segment });
             }
             checked.key(index, &mut key);
+            if entry.lease != 0 {
+                self.attached.change(&key, LeaseId(0), LeaseId(entry.lease));
+            }
             self.bulk.push(&key, entry);
         }
         self.last_key = key;

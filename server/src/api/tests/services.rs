@@ -90,21 +90,62 @@ fn alarms_go_through_the_log_and_unknown_actions_do_not() {
     assert_eq!(bench.error(stream), Error::UnknownAlarmAction.status());
 }
 
-/// [LEASE-2] [LEASE-3] What clients see while no lease can exist.
+/// [LEASE-4] What would differ from member to member is decided before the log; what a client sends beside etcd's fields is
+/// dropped, or it could forge a leader's fence.
 #[test]
-fn leases_that_do_not_exist_are_answered_as_etcd_does() {
+fn grants_and_revokes_are_proposed_with_all_that_is_drawn() {
     let mut bench = Bench::new();
-    let asked = pb::LeaseTimeToLiveRequest { id: 5, keys: true };
-    let stream = bench.ask(lease::LEASE_TIME_TO_LIVE, &asked);
-    let left: pb::LeaseTimeToLiveResponse = bench.answer(stream);
-    assert_eq!((left.id, left.ttl, left.granted_ttl), (5, -1, 0));
-    let stream = bench.ask(lease::LEASE_LEASES, &pb::LeaseLeasesRequest {});
-    let leases: pb::LeaseLeasesResponse = bench.answer(stream);
-    assert!(leases.header.is_some() && leases.leases.is_empty());
-    bench.ask(lease::LEASE_REVOKE, &pb::LeaseRevokeRequest { id: -5 });
+    let mut granted = |ttl, id| {
+        bench.ask(lease::LEASE_GRANT, &pb::LeaseGrantRequest { ttl, id });
+        let (_, field, body) = bench.proposed().remove(0);
+        assert_eq!(field, 8);
+        let grant = pb::LeaseGrantRequest::decode(&body[..]).unwrap();
+        (grant.ttl, grant.id)
+    };
+    assert_eq!(granted(-1, -5), (2, -5));
+    let (ttl, id) = granted(i64::MAX, 0);
+    assert_eq!(ttl, i64::MAX);
+    assert_eq!(id >> 48, MEMBER as i64);
+    assert_ne!(granted(60, 0), (60, id));
+    let forged = [8, 5, 0xa0, 6, 2, 0xa8, 6, 1];
+    bench.ask_bytes(lease::LEASE_REVOKE, &forged, &Metadata::default());
     let (_, field, body) = bench.proposed().remove(0);
-    let revoke = pb::LeaseRevokeRequest::decode(&body[..]).unwrap();
-    assert_eq!((field, revoke.id), (9, -5));
+    assert_eq!((field, body), (9, vec![8, 5]));
+}
+
+/// [LEASE-2] [LEASE-3] Questions go to the leader, and their answers overtake proposals.
+#[test]
+fn questions_about_leases_are_asked_outside_of_the_log() {
+    let mut bench = Bench::new();
+    let put = bench.ask(
+        kv::PUT,
+        &pb::PutRequest {
+            key: "a".into(),
+            ..Default::default()
+        },
+    );
+    let asked = pb::LeaseTimeToLiveRequest { id: 5, keys: true };
+    let first = bench.ask(lease::LEASE_TIME_TO_LIVE, &asked);
+    let second = bench.ask(lease::LEASE_LEASES, &pb::LeaseLeasesRequest {});
+    let backend = &mut bench.api.services.backend;
+    let asked = std::mem::take(&mut backend.asked);
+    let time_to_live = Ask::TimeToLive {
+        id: LeaseId(5),
+        keys: true,
+    };
+    assert_eq!((asked[0].1, asked[1].1), (time_to_live, Ask::Leases));
+    let none = Outcome::Encoded { start: 0, end: 0 };
+    for (to, _) in asked.iter().rev() {
+        backend.answers.push((*to, none));
+    }
+    bench.turn();
+    for stream in [first, second] {
+        assert_eq!(bench.calls.ended[&stream], Ended::OK);
+    }
+    assert!(!bench.calls.ended.contains_key(&put));
+    bench.api.services.backend.is_busy = true;
+    let busy = bench.ask(lease::LEASE_LEASES, &pb::LeaseLeasesRequest {});
+    assert_eq!(bench.error(busy), Error::TooManyRequests.status());
 }
 
 /// [HDR-2] [MEM-1] Clients take the endpoints from this list.

@@ -56,6 +56,9 @@ func decode(method protoreflect.MethodDescriptor, raw []byte) any {
 		maskSizes(message.ProtoReflect(), "dbSize", "dbSizeInUse")
 		maskLag(message.ProtoReflect())
 	}
+	if method.FullName() == "etcdserverpb.Lease.LeaseTimeToLive" {
+		maskLeft(message.ProtoReflect())
+	}
 	encoded, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
 		return fmt.Sprintf("unprintable: %v", err)
@@ -88,6 +91,27 @@ func maskLag(status protoreflect.Message) {
 	}
 }
 
+// maskLeft forgives the seconds that pass between a grant and the question, and sorts the keys, which etcd leaves to chance.
+func maskLeft(lease protoreflect.Message) {
+	fields := lease.Descriptor().Fields()
+	left, granted := fields.ByName("TTL"), fields.ByName("grantedTTL")
+	if passed := lease.Get(granted).Int() - lease.Get(left).Int(); 1 <= passed && passed <= 5 {
+		lease.Set(left, protoreflect.ValueOfInt64(lease.Get(granted).Int()-1))
+	}
+	keys := lease.Get(fields.ByName("keys")).List()
+	if !keys.IsValid() {
+		return
+	}
+	sorted := make([][]byte, keys.Len())
+	for i := range sorted {
+		sorted[i] = keys.Get(i).Bytes()
+	}
+	sort.Slice(sorted, func(i, j int) bool { return bytes.Compare(sorted[i], sorted[j]) < 0 })
+	for i, key := range sorted {
+		keys.Set(i, protoreflect.ValueOfBytes(key))
+	}
+}
+
 // The tails of these messages come from a library's decoder and carry no promise.
 var freeTails = []string{
 	"grpc: error unmarshalling request: ",
@@ -115,6 +139,9 @@ var volatile = []struct {
 	{regexp.MustCompile(`"raftAppliedIndex":\d+`), `"raftAppliedIndex":INDEX`},
 	{regexp.MustCompile(`"RaftAppliedIndex" : \d+`), `"RaftAppliedIndex" : INDEX`},
 	{regexp.MustCompile(`(?m)^\{"level".*\n?`), ""},
+	{regexp.MustCompile(`lease [0-9a-f]{16} granted`), "lease ID granted"},
+	{regexp.MustCompile(`remaining\([0-9]+s\)`), "remaining(T)"},
+	{regexp.MustCompile(`(attached keys\(\[)([^]]*)(\]\))`), "$1$3"},
 }
 
 // scrub replaces what legitimately differs in the printed answers of tools: addresses, times and sizes.

@@ -34,7 +34,7 @@ fn written(
         cursor.next_slice(&reader.pin().view(), &mut Vec::new(), 1),
         Ok(false)
     );
-    let tree = load.finish().unwrap().finish(());
+    let tree = load.finish().unwrap().0.finish(());
     entries(tree.root())
 }
 

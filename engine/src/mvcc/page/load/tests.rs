@@ -53,7 +53,7 @@ fn has_record(entry: &Entry) -> bool {
 fn load(stream: &[u8]) -> Result<Tree<()>, BadIndex> {
     let mut load = IndexLoad::new(REVISION);
     load.push(stream, has_record)?;
-    Ok(load.finish()?.finish(()))
+    Ok(load.finish()?.0.finish(()))
 }
 
 fn refusal(stream: &[u8]) -> BadIndex {
