@@ -12,6 +12,7 @@ pub mod mvcc;
 pub mod query;
 pub mod raft;
 pub mod replica;
+pub mod run;
 pub mod snapshot;
 pub mod types;
 pub mod wal;

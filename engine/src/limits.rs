@@ -14,6 +14,43 @@ pub const INBOX_BYTES_MAX: usize = 16 << 20;
 /// Buffers of finished runs kept for the next ones; each holds at most about one run.
 pub const SPENT_RUNS_MAX: usize = 8;
 
+/// Bytes of entries of one message to a follower, but for a single longer run: small enough that heartbeats pass in between.
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of entries on the way to one follower that it has not acknowledged: a flush of the follower and a round trip at full speed.
+pub const APPEND_WINDOW_BYTES: usize = 4 << 20;
+
+/// Messages with entries on the way to one follower.
+pub const APPEND_WINDOW_MESSAGES: usize = 256;
+
+/// Bytes of applied entries that are kept for members who lag: about a second of log.
+pub const CATCH_UP_BYTES: usize = 32 << 20;
+
+/// Bytes of entries that are in the log and not applied, beyond which a cluster's member takes no more: followers that do not answer
+/// must not cost the leader its memory, nor a peer that does not stop sending a follower's.
+pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
+
+/// Messages that wait for the disk before they may leave; more are dropped, as the network may do.
+pub const OUTBOX_MESSAGES_MAX: usize = 4096;
+
+/// Requests that were forwarded to the leader and are not applied here; beyond it proposals are refused and sockets not read.
+pub const FORWARDED_MAX: u64 = 1 << 16;
+
+/// Changes of the members that are not in the log yet.
+pub const MEMBER_CHANGES_MAX: usize = 16;
+
+/// How soon a question for a read's index is asked again: as etcd.
+pub const READ_RETRY_MS: u64 = 500;
+
+/// How long a leader that stops waits for another one.
+pub const HANDOVER_MS: u64 = 1_500;
+
+/// Questions of members that wait for one round of reads; each member asks one at a time.
+pub const READ_QUESTIONS_MAX: usize = 256;
+
+const _: () = assert!(APPEND_WINDOW_BYTES >= APPEND_BYTES_MAX);
+const _: () = assert!(UNAPPLIED_BYTES_MAX >= 2 * APPEND_WINDOW_BYTES);
+
 /// Records that compaction looks at in one turn: well under a millisecond.
 pub const SPACE_RECORDS_A_TURN: usize = 2048;
 

@@ -10,6 +10,7 @@ use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
 use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_UNFILED_BYTES};
 use basalt_engine::member::{Member, RequestIds, cluster_id, member_id};
 use basalt_engine::mvcc::StoreConfig;
+use basalt_engine::raft::Settings;
 use basalt_engine::replica::{
     BadContent, Boot, BootFailed, CheckpointContent, Replica, ReplicaConfig, run_bytes_max,
 };
@@ -103,8 +104,14 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,
         checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES,
-        election: Millis(u64::try_from(config.election.as_millis()).expect("50 s at most")),
         store: StoreConfig::default(),
+        raft: Settings {
+            // Another one at each start, and for each member.
+            seed: unix_millis() ^ identity.member.0,
+            heartbeat: millis(config.heartbeat),
+            election: millis(config.election),
+            ..Settings::default()
+        },
     };
     let initial = replica_config.initial.clone();
     let began = Instant::now();
@@ -314,6 +321,10 @@ fn notices(notices: &[String]) {
     for notice in notices {
         tracing::warn!("{notice}");
     }
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).expect("50 s at most"))
 }
 
 /// A clock before 1970 only makes request ids start low.

@@ -38,6 +38,7 @@ targets! {
     lease_model: basalt_engine::apply::lease_model::fuzz_lease_model;
     mvcc_model: basalt_engine::mvcc::model::fuzz_mvcc_model;
     proto_request: basalt_pb::hot::fuzz_one;
+    raft_message: basalt_engine::raft::message::fuzz::raft_message;
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
     wal_recover: basalt_engine::wal::fuzz::wal_recover;

@@ -25,6 +25,7 @@ const ENGINE: &[(&str, u8)] = &[
     ("limits", 0),
     ("disk", 0),
     ("command", 1),
+    ("run", 1),
     ("raft", 2),
     ("wal", 2),
     ("mvcc", 2),

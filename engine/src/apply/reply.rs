@@ -20,6 +20,12 @@ pub enum Outcome {
         /// Offset behind the last byte.
         end: usize,
     },
+    /// A linearizable read may use the newest published view now.
+    Readable,
+    /// The change of the members is applied.
+    MembersChanged,
+    /// The member that was asked for leads.
+    Transferred,
     /// The command changed nothing, but for `NoSpace` after a write that just did not fit.
     Refused(Refused),
 }
@@ -53,6 +59,16 @@ pub enum Refused {
     NoLeader,
     /// Leadership moved while it was under way. It may still take effect.
     LeaderChanged,
+    /// Only the leader can do that.
+    NotLeader,
+    /// The member that shall lead is no other voter.
+    BadTransferee,
+    /// It took too long. It may still take effect.
+    Timeout,
+    /// It took too long, and there was no leader or another one meanwhile. It may still take effect.
+    TimeoutLeaderFailed,
+    /// Leadership did not move in time.
+    TimeoutTransfer,
     /// This member stops. It may still take effect.
     Stopped,
     /// A write of the log failed: this member acknowledges nothing more. It may still take effect.

@@ -4,7 +4,7 @@ use super::quorum::Voters;
 use crate::types::MemberId;
 
 /// The configuration that the log has decided so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Config {
     /// Members whose word counts.
     pub voters: Voters,
@@ -13,6 +13,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Everybody: the voters, then the learners.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.voters.ids().iter().chain(&self.learners).copied()
+    }
+
     /// What the configuration is after `step`.
     pub fn apply(&mut self, step: Step) {
         let without = |list: &mut Vec<MemberId>, id| list.retain(|other| *other != id);

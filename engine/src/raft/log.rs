@@ -1,17 +1,21 @@
-//! The log's newest part in memory: what is not applied yet, and what must still be sent.
+//! The log's newest part in memory: what is not applied yet, and what others may still need.
 
 #[cfg(feature = "probing")]
 mod probe;
 
 use std::collections::VecDeque;
 
+use super::message::Runs;
 use crate::limits::SPENT_RUNS_MAX;
+use crate::run::{
+    ENTRY_LENGTH_BYTES, RUN_HEAD_BYTES, count_entries, entries_prefix, split_entry, suffix,
+};
 use crate::types::{Index, Run, RunKind, Term};
 
 /// Runs of entries with the marks that say how far each has come.
 ///
 /// released <= applied <= min(committed, durable); durable <= staged <= last.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Log {
     /// The entry right before the first one held.
     released: Mark,
@@ -27,15 +31,29 @@ pub struct Log {
     cursor: Cursor,
     /// Buffers of released runs, to be filled again.
     spent: Vec<Vec<u8>>,
+    /// Bytes of applied runs that stay for members who lag; 0 if there are none.
+    kept_bytes_max: usize,
+    /// Bytes of all runs held.
+    held_bytes: usize,
+    /// Bytes of the runs that are not applied to their end.
+    unapplied_bytes: usize,
 }
 
 /// An entry's place and age.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// The entry's position.
     pub index: Index,
     /// The entry's term.
     pub term: Term,
+}
+
+impl Mark {
+    /// Whether a log that ends here misses nothing that one ending at `other` could have committed (Raft, 5.4.1).
+    #[must_use]
+    pub fn covers(self, other: Mark) -> bool {
+        (self.term, self.index) >= (other.term, other.index)
+    }
 }
 
 /// One entry that may be applied.
@@ -54,7 +72,7 @@ pub struct Entry<'a> {
 #[error("the run at index {0} does not hold the entries that it announces")]
 pub struct BadRun(pub Index);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct HeldRun {
     kind: RunKind,
     term: Term,
@@ -64,7 +82,7 @@ struct HeldRun {
 }
 
 /// `runs[slot].bytes[offset..]` begins with the wanted entry; `slot == runs.len()`: not there yet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Cursor {
     slot: usize,
     offset: usize,
@@ -83,7 +101,21 @@ impl Log {
             applied: base,
             cursor: Cursor::default(),
             spent: Vec::new(),
+            kept_bytes_max: 0,
+            held_bytes: 0,
+            unapplied_bytes: 0,
         }
+    }
+
+    /// Keeps about so many bytes of applied runs from now on, for members that lag.
+    pub fn keep(&mut self, bytes: usize) {
+        self.kept_bytes_max = bytes;
+    }
+
+    /// Bytes of the runs that are not applied to their end.
+    #[must_use]
+    pub fn unapplied_bytes(&self) -> usize {
+        self.unapplied_bytes
     }
 
     /// The newest entry.
@@ -119,8 +151,35 @@ impl Log {
         if index == self.released.index {
             return Some(self.released.term);
         }
-        let run = self.runs.iter().rev().find(|run| run.first <= index)?;
+        let run = self.runs.get(self.slot_of(index)?)?;
         (index <= run.last()).then_some(run.term)
+    }
+
+    /// The highest entry at or below `index` whose term is at most `term`: where this log and one that has an entry of
+    /// `term` at `index` may agree at best. The entry before the first one held if there is none.
+    #[must_use]
+    pub fn agrees_at_most(&self, index: Index, term: Term) -> Mark {
+        let older = self.runs.iter().rev().skip_while(|run| run.first > index);
+        let run = older.skip_while(|run| run.term > term).map(|run| Mark {
+            index: run.last().min(index),
+            term: run.term,
+        });
+        run.into_iter().next().unwrap_or(self.released)
+    }
+
+    /// The entries from `first` on as a message carries them: at least one run, then as many as `bytes_max` has room for.
+    #[must_use]
+    pub fn runs_from(&self, first: Index, bytes_max: usize) -> Runs {
+        let slot = self.runs.partition_point(|run| run.last() < first);
+        let mut runs = Runs::builder();
+        for run in self.runs.range(slot..) {
+            let run = suffix(run.as_run(), first.max(run.first));
+            if !runs.is_empty() && runs.bytes_len() + RUN_HEAD_BYTES + run.bytes.len() > bytes_max {
+                break;
+            }
+            runs.push(&run);
+        }
+        runs.finish()
     }
 
     /// Adds a run behind the last entry. `bytes` must be `count` framed entries.
@@ -128,14 +187,59 @@ impl Log {
         assert!(count > 0);
         assert!(term >= self.last().term);
         let first = self.last().index.next();
-        self.runs.push_back(HeldRun {
+        let mut run = HeldRun {
             kind,
             term,
             first,
             count,
             bytes,
-        });
+        };
+        // What stays for long must not hold the memory of a buffer that was once larger.
+        if self.kept_bytes_max > 0 && run.bytes.capacity() > 2 * run.bytes.len() {
+            run.bytes.shrink_to_fit();
+        }
+        self.held_bytes += run.size();
+        self.unapplied_bytes += run.size();
+        self.runs.push_back(run);
         first
+    }
+
+    /// Takes over what is new of a leader's run, in place of whatever stands there; it must follow an entry of this log.
+    /// Answers the first index that was replaced, if any was.
+    ///
+    /// # Errors
+    /// It leaves a gap, goes back in terms, or contradicts what is committed: no leader sends such a run.
+    pub fn adopt(&mut self, run: Run<'_>) -> Result<Option<Index>, BadRun> {
+        let bad = BadRun(run.first);
+        let last = self.last().index;
+        let mut first = run.first.max(self.released.index.next());
+        // Entries of one index and one term are the same entry.
+        while first <= last.min(run.last()) {
+            let held = &self.runs[self.slot_of(first).ok_or(bad)?];
+            if held.term != run.term {
+                break;
+            }
+            first = held.last().next();
+        }
+        if first > run.last() {
+            return Ok(None);
+        }
+        if first <= self.committed || first > last.next() {
+            return Err(bad);
+        }
+        let before = self.term_at(first.previous()).ok_or(bad)?;
+        if run.term < before {
+            return Err(bad);
+        }
+        let replaced = (first <= last).then_some(first);
+        if let Some(first) = replaced {
+            self.truncate(first);
+        }
+        let run = suffix(run, first);
+        let mut bytes = self.take_spent().unwrap_or_default();
+        bytes.extend_from_slice(run.bytes);
+        self.append(run.kind, run.term, run.count, bytes);
+        Ok(replaced)
     }
 
     /// Takes back a run that the disk kept; it and nothing behind it is the log then.
@@ -151,13 +255,21 @@ impl Log {
         if run.first != self.last().index.next() || run.term < self.last().term {
             return Err(bad);
         }
-        let mut bytes = self.spent.pop().unwrap_or_default();
-        bytes.clear();
+        let mut bytes = self.take_spent().unwrap_or_default();
         bytes.extend_from_slice(run.bytes);
         self.append(run.kind, run.term, run.count, bytes);
         self.staged = run.last();
         self.durable = run.last();
         Ok(())
+    }
+
+    /// Whether a committed entry behind `index` changes the configuration.
+    #[must_use]
+    pub fn has_change(&self, index: Index) -> bool {
+        let newer = self.runs.iter().rev().take_while(|run| run.last() > index);
+        newer
+            .filter(|run| run.first <= self.committed)
+            .any(|run| run.kind == RunKind::ConfChange)
     }
 
     /// Forgets everything from `first` on: the disk replaced it.
@@ -188,11 +300,9 @@ impl Log {
         self.staged = last;
     }
 
-    /// Everything up to `last` survives a power cut.
+    /// Everything that was staged up to `last` survives a power cut. What was replaced since it was staged does not count.
     pub fn on_durable(&mut self, last: Index) {
-        assert!(last >= self.durable);
-        assert!(last <= self.staged);
-        self.durable = last;
+        self.durable = self.durable.max(last.min(self.staged));
     }
 
     /// A quorum holds everything up to `index`. An older mark changes nothing.
@@ -226,26 +336,35 @@ impl Log {
             .expect("only an entry handed out can be applied");
         let len = entry.bytes.len();
         self.applied = entry.at;
-        self.cursor.offset += LENGTH_BYTES + len;
+        self.cursor.offset += ENTRY_LENGTH_BYTES + len;
         if self.applied.index == self.runs[self.cursor.slot].last() {
-            self.cursor = Cursor {
-                slot: self.cursor.slot + 1,
-                offset: 0,
-            };
+            self.begin_next_run();
         }
     }
 
-    /// Forgets runs that lie whole at or below `index`; nobody needs them any more. Runs that are
-    /// not applied stay.
-    pub fn release(&mut self, index: Index) {
-        let upto = index.min(self.applied.index);
-        while let Some(run) = self.runs.pop_front_if(|run| run.last() <= upto) {
+    /// The run at the cursor is applied to its end.
+    fn begin_next_run(&mut self) {
+        self.unapplied_bytes -= self.runs[self.cursor.slot].size();
+        self.cursor = Cursor {
+            slot: self.cursor.slot + 1,
+            offset: 0,
+        };
+    }
+
+    /// Forgets the oldest runs that are applied, but for what is kept for others.
+    pub fn release(&mut self) {
+        let (upto, kept) = (self.applied.index, self.kept_bytes_max);
+        while self.held_bytes > kept
+            && let Some(mut run) = self.runs.pop_front_if(|run| run.last() <= upto)
+        {
             self.released = Mark {
                 index: run.last(),
                 term: run.term,
             };
+            self.held_bytes -= run.size();
             self.cursor.slot -= 1;
             if self.spent.len() < SPENT_RUNS_MAX {
+                run.bytes.clear();
                 self.spent.push(run.bytes);
             }
         }
@@ -253,18 +372,24 @@ impl Log {
 
     /// An empty buffer with room, from a released run.
     pub fn take_spent(&mut self) -> Option<Vec<u8>> {
-        let mut bytes = self.spent.pop()?;
-        bytes.clear();
-        Some(bytes)
+        self.spent.pop()
     }
 
     /// Drops everything from `first` on, which a newer leader replaced.
     fn truncate(&mut self, first: Index) {
         while let Some(run) = self.runs.pop_back_if(|run| run.last() >= first) {
+            self.held_bytes -= run.size();
+            self.unapplied_bytes -= run.size();
             let kept = first.0.saturating_sub(run.first.0);
             if kept > 0 {
                 let kept = u32::try_from(kept).expect("fewer than the run's own u32");
-                self.runs.push_back(run.cut(kept));
+                let run = run.cut(kept);
+                self.held_bytes += run.size();
+                self.unapplied_bytes += run.size();
+                self.runs.push_back(run);
+                if self.applied.index.next() == first {
+                    self.begin_next_run();
+                }
                 break;
             }
         }
@@ -272,11 +397,23 @@ impl Log {
         self.staged = self.staged.min(last);
         self.durable = self.durable.min(last);
     }
+
+    /// The newest run that begins at or before `index`.
+    fn slot_of(&self, index: Index) -> Option<usize> {
+        self.runs
+            .partition_point(|run| run.first <= index)
+            .checked_sub(1)
+    }
 }
 
 impl HeldRun {
     fn last(&self) -> Index {
         self.as_run().last()
+    }
+
+    /// Bytes that it takes of a frame or message.
+    fn size(&self) -> usize {
+        RUN_HEAD_BYTES + self.bytes.len()
     }
 
     fn as_run(&self) -> Run<'_> {
@@ -292,165 +429,14 @@ impl HeldRun {
     /// The run's first `count` entries.
     fn cut(mut self, count: u32) -> Self {
         assert!(count < self.count);
-        let mut end = 0;
-        for _ in 0..count {
-            let (entry, _) = split_entry(&self.bytes[end..]).expect(FRAMED);
-            end += LENGTH_BYTES + entry.len();
-        }
+        let end = entries_prefix(&self.bytes, count).expect(FRAMED);
         self.bytes.truncate(end);
         self.count = count;
         self
     }
 }
 
-/// The first entry of a run's bytes, and the bytes behind it.
-fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (prefix, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
-    let len = usize::try_from(u32::from_le_bytes(*prefix)).ok()?;
-    rest.split_at_checked(len)
-}
-
-/// How many entries `bytes` are, if they are nothing else.
-fn count_entries(mut bytes: &[u8]) -> Option<u32> {
-    let mut count = 0_u32;
-    while !bytes.is_empty() {
-        (_, bytes) = split_entry(bytes)?;
-        count = count.checked_add(1)?;
-    }
-    Some(count)
-}
-
-const LENGTH_BYTES: usize = 4;
 const FRAMED: &str = "append and restore take framed entries only";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn framed(entries: &[&str]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for entry in entries {
-            bytes.extend_from_slice(&(entry.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(entry.as_bytes());
-        }
-        bytes
-    }
-
-    fn run(term: u64, first: u64, count: u32, bytes: &[u8]) -> Run<'_> {
-        Run {
-            kind: RunKind::Normal,
-            term: Term(term),
-            first: Index(first),
-            count,
-            bytes,
-        }
-    }
-
-    fn append(log: &mut Log, term: u64, entries: &[&str]) -> Index {
-        let count = entries.len() as u32;
-        log.append(RunKind::Normal, Term(term), count, framed(entries))
-    }
-
-    fn make_durable(log: &mut Log) {
-        while let Some(last) = log.next_to_stage().map(|run| run.last()) {
-            log.on_staged(last);
-        }
-        log.on_durable(log.last().index);
-    }
-
-    fn apply_all(log: &mut Log) -> Vec<(u64, String)> {
-        let mut seen = Vec::new();
-        while let Some(entry) = log.next_to_apply() {
-            let text = String::from_utf8_lossy(entry.bytes).into_owned();
-            seen.push((entry.at.index.0, text));
-            log.on_applied();
-        }
-        seen
-    }
-
-    /// R1: neither commitment without durability nor durability without commitment applies an entry.
-    #[test]
-    fn an_entry_is_applied_only_when_committed_and_durable_here() {
-        let mut log = Log::new(Mark::default());
-        append(&mut log, 1, &["a", "b"]);
-        log.commit_to(Index(2));
-        assert!(log.next_to_apply().is_none());
-
-        let mut log = Log::new(Mark::default());
-        append(&mut log, 1, &["a", "b"]);
-        make_durable(&mut log);
-        assert!(log.next_to_apply().is_none());
-        log.commit_to(Index(1));
-        assert_eq!(apply_all(&mut log), [(1, "a".to_owned())]);
-    }
-
-    /// A commit mark may fall inside a run; application goes on there.
-    #[test]
-    fn application_goes_on_in_the_middle_of_a_run() {
-        let mut log = Log::new(Mark::default());
-        append(&mut log, 1, &["a", "", "c"]);
-        append(&mut log, 2, &["d"]);
-        make_durable(&mut log);
-        log.commit_to(Index(2));
-        assert_eq!(apply_all(&mut log).len(), 2);
-        log.release(Index(9));
-        assert_eq!(log.term_at(Index(1)), Some(Term(1)));
-        log.commit_to(Index(4));
-        let rest = [(3, "c".to_owned()), (4, "d".to_owned())];
-        assert_eq!(apply_all(&mut log), rest);
-        log.release(log.applied().index);
-        assert_eq!(log.applied(), log.last());
-        assert!(log.take_spent().is_some_and(|bytes| bytes.is_empty()));
-    }
-
-    /// Runs reach the disk in order and once each.
-    #[test]
-    fn runs_are_staged_in_order() {
-        let mut log = Log::new(Mark {
-            index: Index(7),
-            term: Term(1),
-        });
-        assert_eq!(append(&mut log, 1, &["a", "b"]), Index(8));
-        assert_eq!(append(&mut log, 1, &["c"]), Index(10));
-        assert_eq!(log.next_to_stage().map(|run| run.first), Some(Index(8)));
-        log.on_staged(Index(9));
-        assert_eq!(log.next_to_stage().map(|run| run.first), Some(Index(10)));
-        log.on_staged(Index(10));
-        assert_eq!(log.next_to_stage(), None);
-    }
-
-    /// A later run of an index replaces it and all that follows, also from the middle of a run.
-    #[test]
-    fn a_restored_run_replaces_the_suffix() {
-        let mut log = Log::new(Mark::default());
-        log.restore(run(1, 1, 3, &framed(&["a", "b", "c"])))
-            .expect("first");
-        log.restore(run(2, 3, 1, &framed(&["C"])))
-            .expect("replaces 3");
-        log.restore(run(2, 4, 1, &framed(&["d"]))).expect("follows");
-        log.commit_to(Index(4));
-        let texts: Vec<String> = apply_all(&mut log)
-            .into_iter()
-            .map(|(_, text)| text)
-            .collect();
-        assert_eq!(texts, ["a", "b", "C", "d"]);
-        assert_eq!(
-            log.restore(run(3, 4, 1, &framed(&["x"]))),
-            Err(BadRun(Index(4)))
-        );
-    }
-
-    /// A damaged or foreign log must be named and not be applied.
-    #[test]
-    fn gaps_and_wrong_counts_are_refused() {
-        let mut log = Log::new(Mark::default());
-        let bytes = framed(&["a", "b"]);
-        assert!(log.restore(run(1, 2, 2, &bytes)).is_err());
-        assert!(log.restore(run(1, 1, 1, &bytes)).is_err());
-        assert!(
-            log.restore(run(1, 1, 2, &bytes[..bytes.len() - 1]))
-                .is_err()
-        );
-        assert!(log.restore(run(1, 1, 2, &bytes)).is_ok());
-    }
-}
+mod tests;

@@ -1,46 +1,77 @@
 //! Consensus only: terms, votes, the log's order and what of it is committed.
 //!
 //! Promises: one leader a term; a committed entry is never replaced; what is applied is committed
-//! and durable here. Commands are opaque bytes.
-//! Never: I/O, time, randomness. Start at `campaign`, `propose` and `on_durable`.
+//! and durable here; no message leaves before the term and vote that it tells of are durable, and none
+//! acknowledges what is not. Commands are opaque bytes.
+//! Never: I/O, a clock, randomness of its own. Start at `on_message`, `tick`, `propose`, `on_durable` and
+//! `flush`; `leader.rs` and `follower.rs` are the two ends of replication.
 
 pub mod confchange;
 pub mod config;
 mod election;
+mod follower;
+mod inflights;
 mod leader;
 pub mod log;
+pub mod message;
+mod outbox;
+mod progress;
 pub mod quorum;
 mod read_index;
+mod settings;
+
+pub use outbox::Outbox;
+pub use settings::Settings;
 
 use config::{Config, Step};
 use election::Election;
+use follower::Follower;
 use leader::Leader;
 use log::{Log, Mark};
-use quorum::Tally;
+use message::{Body, Message};
+use settings::Random;
 
-use crate::types::{HardState, Index, MemberId, RunKind, Term};
+use crate::run::ENTRY_LENGTH_BYTES;
+use crate::types::{HardState, Index, MemberId, Millis, RunKind, Term};
 
 /// One member's part in the consensus.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
     me: MemberId,
     term: Term,
     /// Whom this member voted for in `term`.
     vote: Option<MemberId>,
+    /// The leader of `term`, if known.
+    leader: Option<MemberId>,
     role: Role,
     config: Config,
+    /// The last entry that `config` knows of.
+    config_index: Index,
     log: Log,
+    settings: Settings,
+    random: Random,
+    /// The newest time that was told.
+    now: Millis,
+    /// When a member that does not lead asks for votes. `None` before its first tick.
+    deadline: Option<Millis>,
+    outbox: Outbox,
+    /// Answers of leaders to this member's questions.
+    reads: Vec<(u64, Index)>,
+    /// The first entry of the log that was replaced since `take_replaced`.
+    replaced: Option<Index>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Role {
-    /// Follows nobody yet: a member begins like this.
-    Follower,
+    /// Follows the leader, or nobody yet: a member begins like this.
+    Follower(Follower),
+    /// Asks whether it would win an election.
+    PreCandidate(Election),
     Candidate(Election),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
-/// Only a leader takes proposals.
+/// Only a leader takes proposals, and none while it hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this member does not lead")]
 pub struct NotLeader;
@@ -48,16 +79,36 @@ pub struct NotLeader;
 impl Raft {
     /// A member as its disk left it. `hard.commit` beyond the log's end is cut to it.
     #[must_use]
-    pub fn new(me: MemberId, hard: HardState, config: Config, mut log: Log) -> Self {
+    pub fn new(
+        me: MemberId,
+        hard: HardState,
+        config: Config,
+        mut log: Log,
+        settings: Settings,
+    ) -> Self {
         log.commit_to(hard.commit.min(log.last().index));
-        Self {
+        let mut raft = Self {
             me,
             term: hard.term.max(log.last().term),
             vote: hard.vote,
-            role: Role::Follower,
+            leader: None,
+            role: Role::Follower(Follower::new(log.committed(), Millis(0))),
             config,
+            config_index: log.applied().index,
             log,
+            settings,
+            random: Random::new(settings.seed),
+            now: Millis(0),
+            deadline: None,
+            outbox: Outbox::default(),
+            reads: Vec::new(),
+            replaced: None,
+        };
+        if raft.term > hard.term {
+            raft.vote = None;
         }
+        raft.keep_for_others();
+        raft
     }
 
     /// Begins a cluster: one configuration entry for each first member, all in term 1 and committed
@@ -70,75 +121,210 @@ impl Raft {
             self.log
                 .append(RunKind::ConfChange, self.term, 1, framed(entry));
         }
-        self.log.commit_to(self.log.last().index);
+        self.config_index = self.log.last().index;
+        self.log.commit_to(self.config_index);
+        self.keep_for_others();
     }
 
-    /// Asks to lead a new term. The only voter leads at once: its vote leaves nobody's hands, so the
-    /// frame that makes the vote durable may be the one with the term's first entry.
-    pub fn campaign(&mut self) {
-        if !self.config.voters.contains(self.me) {
+    /// Does what is due: an election, heartbeats, the look for a majority.
+    pub fn tick(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        match (&self.role, self.deadline) {
+            (Role::Leader(_), _) => self.tick_leader(),
+            (Role::Follower(follower), _) if follower.is_called && self.is_promotable() => {
+                self.elect(true);
+            }
+            (_, Some(deadline)) if self.now >= deadline => self.campaign(),
+            (_, Some(_)) => {}
+            // The first election comes sooner: at a start there is seldom a leader to wait for.
+            (_, None) => {
+                let Settings {
+                    heartbeat,
+                    election,
+                    ..
+                } = self.settings;
+                let span = heartbeat.plus(self.random.below(election));
+                self.wait(span);
+            }
+        }
+    }
+
+    /// Lets others lead for so long.
+    fn wait(&mut self, span: Millis) {
+        self.deadline = Some(self.now.plus(span));
+    }
+
+    /// When to `tick` although nothing happens.
+    #[must_use]
+    pub fn wake(&self) -> Option<Millis> {
+        match &self.role {
+            Role::Leader(_) => self.leader_wake(),
+            _ if self.config.voters.contains(self.me) => self.deadline,
+            _ => None,
+        }
+    }
+
+    /// Hears a message of `from`, who is who it says it is.
+    pub fn on_message(&mut self, from: MemberId, message: Message, now: Millis) {
+        self.now = self.now.max(now);
+        let Message { term, body } = message;
+        if from == self.me {
             return;
         }
-        self.term = self.term.next();
-        self.vote = Some(self.me);
-        let mut election = Election::default();
-        election.on_vote(self.me, true);
-        self.role = match election.tally(&self.config.voters) {
-            Tally::Won => Role::Leader(self.first_of_term()),
-            Tally::Open => Role::Candidate(election),
-            Tally::Lost => Role::Follower,
+        if let Body::Vote {
+            by_transfer: false, ..
+        } = body
+            && self.has_live_leader()
+            && self.leader != Some(from)
+        {
+            // A member that was cut off, or removed, does not disturb a cluster that has a leader.
+            return;
+        }
+        if term < self.term {
+            return self.on_older(from, &body);
+        }
+        if term > self.term {
+            self.follow(term, None);
+        }
+        match body {
+            Body::Vote { ballot, last, .. } => self.on_vote_asked(from, ballot, last),
+            Body::VoteAnswer { ballot, granted } => self.on_vote_answered(from, ballot, granted),
+            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
+            Body::HeartbeatAnswer { round, commit } => {
+                self.on_heartbeat_answer(from, round, commit);
+            }
+            Body::Append {
+                previous,
+                commit,
+                runs,
+            } => self.on_append(from, previous, commit, &runs),
+            Body::Appended { matched } => self.on_appended(from, matched),
+            Body::Rejected { previous, hint } => self.on_rejected(from, previous, hint),
+            Body::Lead if self.leader == Some(from) => {
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.is_called = true;
+                }
+            }
+            Body::ReadIndex { context } => self.on_read_asked(from, context),
+            Body::ReadIndexAnswer { context, index } => {
+                self.on_read_answered(from, context, index);
+            }
+            // The replica takes forwarded proposals itself.
+            Body::Lead | Body::Propose { .. } => {}
+        }
+    }
+
+    /// A message of an older term: who leads or asks for votes there hears of the newer one.
+    fn on_older(&mut self, from: MemberId, body: &Body) {
+        let answer = match body {
+            Body::Vote { ballot, .. } => Body::VoteAnswer {
+                ballot: *ballot,
+                granted: false,
+            },
+            Body::Heartbeat { .. } | Body::Append { .. } => Body::HeartbeatAnswer {
+                round: 0,
+                commit: self.log.committed(),
+            },
+            _ => return,
         };
+        self.send(from, answer);
     }
 
     /// Appends a run of `count` framed entries of this term.
     ///
     /// # Errors
-    /// This member does not lead; the bytes come back.
+    /// This member does not lead, or hands over; the bytes come back.
     pub fn propose(
         &mut self,
         kind: RunKind,
         count: u32,
         bytes: Vec<u8>,
     ) -> Result<Index, (NotLeader, Vec<u8>)> {
-        if !self.is_leader() {
-            return Err((NotLeader, bytes));
+        match &mut self.role {
+            Role::Leader(leader) if !leader.is_transferring() => {
+                if kind == RunKind::ConfChange {
+                    // One at a time, so that old and new majorities always overlap.
+                    assert!(count == 1);
+                    assert!(leader.last_change <= self.log.applied().index);
+                    leader.last_change = self.log.last().index.next();
+                }
+            }
+            _ => return Err((NotLeader, bytes)),
         }
-        // One at a time, so that old and new majorities always overlap.
-        assert!(kind == RunKind::Normal || count == 1);
         Ok(self.log.append(kind, self.term, count, bytes))
+    }
+
+    /// Whether this member takes proposals.
+    #[must_use]
+    pub fn takes_proposals(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if !leader.is_transferring())
+    }
+
+    /// Whether it takes a configuration entry: the one before it must be applied, and the term's first entry too, so that
+    /// this member knows of every change that an earlier leader has made.
+    #[must_use]
+    pub fn takes_changes(&self) -> bool {
+        let applied = self.log.applied().index;
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        !leader.is_transferring() && leader.last_change <= applied
     }
 
     /// Everything up to `last` is durable here.
     pub fn on_durable(&mut self, last: Index) {
         self.log.on_durable(last);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.on_matched(self.me, last);
-            self.log.commit_to(leader.committed(&self.config));
+        self.advance_commit();
+    }
+
+    /// Makes the messages for what has happened since the last time: entries and commit for followers, acknowledgements
+    /// for the leader, a round of reads.
+    pub fn flush(&mut self) {
+        match &self.role {
+            Role::Leader(leader) if leader.peers.is_empty() => self.begin_reads(),
+            Role::Leader(_) => {
+                self.begin_reads();
+                self.send_entries();
+            }
+            Role::Follower(_) => self.acknowledge(),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
     }
 
-    /// A voter's answer to this member's request for votes of `term`; answers of other terms are late.
-    pub fn on_vote(&mut self, voter: MemberId, term: Term, granted: bool) {
-        let Role::Candidate(election) = &mut self.role else {
-            return;
-        };
-        if term != self.term {
-            return;
-        }
-        election.on_vote(voter, granted);
-        self.role = match election.tally(&self.config.voters) {
-            Tally::Won => Role::Leader(self.first_of_term()),
-            Tally::Lost => Role::Follower,
-            Tally::Open => return,
-        };
+    /// The messages, of which only those may leave that the disk allows.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
-    /// A configuration entry is applied.
-    pub fn on_config_applied(&mut self, step: Step) {
+    /// The configuration entry at `index` is applied.
+    pub fn on_config_applied(&mut self, index: Index, step: Step) {
+        // The first members' entries are in it from the start.
+        if index <= self.config_index {
+            return;
+        }
+        self.config_index = index;
         self.config.apply(step);
+        self.keep_for_others();
+        self.follow_config();
     }
 
-    /// Terms, vote and commit as they go to disk beside the next run.
+    /// The first entry that a newer leader has replaced since the last time: whoever waits for it or a later one waits
+    /// in vain.
+    pub fn take_replaced(&mut self) -> Option<Index> {
+        self.replaced.take()
+    }
+
+    /// Term, vote and commit as they go to disk beside a log that ends at `last`.
+    #[must_use]
+    pub fn hard_at(&self, last: Index) -> HardState {
+        let HardState { commit, .. } = self.hard();
+        HardState {
+            commit: commit.min(last),
+            ..self.hard()
+        }
+    }
+
+    /// Term, vote and commit.
     #[must_use]
     pub fn hard(&self) -> HardState {
         HardState {
@@ -157,13 +343,19 @@ impl Raft {
     /// The leader of the current term, if known.
     #[must_use]
     pub fn leader(&self) -> Option<MemberId> {
-        self.is_leader().then_some(self.me)
+        self.leader
     }
 
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Times and sizes.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Who votes and who listens.
@@ -183,132 +375,67 @@ impl Raft {
         &mut self.log
     }
 
-    /// Appends the new term's empty entry: it commits what earlier terms left.
-    fn first_of_term(&mut self) -> Leader {
-        let bytes = framed(&[]);
-        Leader::new(self.log.append(RunKind::Normal, self.term, 1, bytes))
+    /// Sends `body` in this member's term.
+    pub fn send(&mut self, to: MemberId, body: Body) {
+        let hard = self.hard();
+        self.outbox.push(to, body.of(hard.term), hard);
+    }
+
+    /// Follows `leader`, or nobody yet, in `term`.
+    fn follow(&mut self, term: Term, leader: Option<MemberId>) {
+        assert!(term >= self.term);
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+        }
+        self.leader = leader;
+        self.role = Role::Follower(Follower::new(self.log.committed(), self.now));
+        self.wait_for_election();
+    }
+
+    /// Leads no more, as a member of a cluster whose disk failed.
+    pub fn resign(&mut self) {
+        if self.is_leader() && !self.config.voters.is_only(self.me) {
+            self.follow(self.term, None);
+        }
+    }
+
+    /// Leads the term that was won. Its empty entry commits what earlier terms left.
+    fn lead(&mut self) {
+        let own_first = self.log.append(RunKind::Normal, self.term, 1, framed(&[]));
+        self.leader = Some(self.me);
+        let election = self.settings.election;
+        let leader = Leader::new(own_first, self.me, &self.config, self.now, election);
+        self.role = Role::Leader(Box::new(leader));
+        self.send_heartbeats();
+    }
+
+    /// Who may have to bring others up to date keeps some of what is applied.
+    fn keep_for_others(&mut self) {
+        let alone = self.config.members().all(|id| id == self.me);
+        self.log.keep(match alone {
+            true => 0,
+            false => self.settings.catch_up_bytes,
+        });
+    }
+}
+
+impl Body {
+    /// The message that says this in `term`.
+    fn of(self, term: Term) -> Message {
+        Message { term, body: self }
     }
 }
 
 /// One entry as the bytes of a run.
-fn framed(entry: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn framed(entry: &[u8]) -> Vec<u8> {
     let len = u32::try_from(entry.len()).expect("entries are far below 4 GiB");
-    let mut bytes = Vec::with_capacity(4 + entry.len());
+    let mut bytes = Vec::with_capacity(ENTRY_LENGTH_BYTES + entry.len());
     bytes.extend_from_slice(&len.to_le_bytes());
     bytes.extend_from_slice(entry);
     bytes
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn started(voters: u64) -> Raft {
-        let empty = Log::new(Mark::default());
-        let mut raft = Raft::new(MemberId(1), HardState::default(), Config::default(), empty);
-        let add = |id| (Step::AddVoter(MemberId(id)), vec![id as u8]);
-        raft.bootstrap(&(1..=voters).map(add).collect::<Vec<_>>());
-        raft
-    }
-
-    fn make_durable(raft: &mut Raft) {
-        while let Some(last) = raft.log().next_to_stage().map(|run| run.last()) {
-            raft.log_mut().on_staged(last);
-        }
-        raft.on_durable(raft.log().last().index);
-    }
-
-    /// The first start's terms and indexes are visible to clients (etcd-facts 3).
-    #[test]
-    fn a_single_member_leads_term_two_at_once() {
-        let mut raft = started(1);
-        assert_eq!(raft.hard().commit, Index(1));
-        assert_eq!(raft.term(), Term(1));
-        raft.campaign();
-        assert!(raft.is_leader());
-        assert_eq!(
-            raft.log().last(),
-            Mark {
-                index: Index(2),
-                term: Term(2)
-            }
-        );
-        assert_eq!(raft.hard().vote, Some(MemberId(1)));
-    }
-
-    /// A read before the own empty entry is committed might miss what was acknowledged earlier.
-    #[test]
-    fn reads_are_free_only_behind_an_own_committed_entry() {
-        let mut raft = started(1);
-        raft.campaign();
-        assert_eq!(raft.free_read_index(), None);
-        make_durable(&mut raft);
-        assert_eq!(raft.free_read_index(), Some(Index(2)));
-    }
-
-    /// With several voters one durable copy and one vote decide nothing.
-    #[test]
-    fn several_voters_need_more_than_this_member() {
-        let mut raft = started(3);
-        raft.campaign();
-        assert!(!raft.is_leader());
-        assert!(raft.propose(RunKind::Normal, 1, framed(b"x")).is_err());
-        raft.on_vote(MemberId(2), Term(1), true);
-        assert_eq!(raft.leader(), None);
-        raft.on_vote(MemberId(2), Term(2), true);
-        assert_eq!(raft.leader(), Some(MemberId(1)));
-        make_durable(&mut raft);
-        assert_eq!(raft.hard().commit, Index(3));
-        assert_eq!(raft.free_read_index(), None);
-    }
-
-    /// Nothing counts as committed before the disk said so.
-    #[test]
-    fn a_proposal_commits_when_it_is_durable() {
-        let mut raft = started(1);
-        raft.campaign();
-        make_durable(&mut raft);
-        let index = raft
-            .propose(RunKind::Normal, 1, framed(b"x"))
-            .expect("leads");
-        assert_eq!(index, Index(3));
-        assert_eq!(raft.log().committed(), Index(2));
-        make_durable(&mut raft);
-        assert_eq!(raft.log().committed(), Index(3));
-    }
-
-    /// A restarted member begins above every term it has seen.
-    #[test]
-    fn a_restarted_member_takes_a_new_term() {
-        let base = Mark {
-            index: Index(9),
-            term: Term(4),
-        };
-        let mut config = Config::default();
-        config.apply(Step::AddVoter(MemberId(1)));
-        let hard = HardState {
-            term: Term(4),
-            vote: Some(MemberId(1)),
-            commit: Index(9),
-        };
-        let mut raft = Raft::new(MemberId(1), hard, config, Log::new(base));
-        raft.campaign();
-        assert_eq!(
-            raft.log().last(),
-            Mark {
-                index: Index(10),
-                term: Term(5)
-            }
-        );
-    }
-
-    /// A learner, or a member that was removed, must not start elections.
-    #[test]
-    fn who_has_no_vote_does_not_campaign() {
-        let mut raft = started(1);
-        raft.on_config_applied(Step::Remove(MemberId(1)));
-        raft.campaign();
-        assert_eq!(raft.term(), Term(1));
-        assert!(!raft.is_leader());
-    }
-}
+mod tests;

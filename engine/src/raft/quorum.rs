@@ -3,7 +3,7 @@
 use crate::types::{Index, MemberId};
 
 /// The members that vote, ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Voters {
     ids: Vec<MemberId>,
 }

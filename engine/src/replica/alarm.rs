@@ -45,7 +45,7 @@ impl Replica {
         }
         let is_low = matches!(self.wal.space(), Space::Low { .. });
         let wanted = !self.over_quota.is_empty() || is_low;
-        let may = self.raft.is_leader() && self.stopping == Stopping::No;
+        let may = self.raft.leader().is_some() && self.stopping == Stopping::No;
         if !wanted || !may || self.alarm != Alarm::Silent {
             return;
         }

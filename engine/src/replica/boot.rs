@@ -11,11 +11,11 @@ use crate::lease::Change;
 use crate::limits::SPACE_RECORDS_A_TURN;
 use crate::member::{Member, RequestIds};
 use crate::mvcc::{OnSegments, Reader, Store, StoreConfig};
-use crate::raft::Raft;
 use crate::raft::confchange::ConfChange;
 use crate::raft::config::{Config, Step};
 use crate::raft::log::{BadRun, Log, Mark};
-use crate::types::{ClusterId, HardState, Index, MemberId, Millis, RequestId, RunKind};
+use crate::raft::{Raft, Settings};
+use crate::types::{ClusterId, HardState, Index, MemberId, RequestId, RunKind};
 use crate::wal::{Recovered, Replayed};
 
 /// What a member is told when it starts.
@@ -29,7 +29,8 @@ pub struct ReplicaConfig {
     pub name: String,
     /// The client URLs it publishes.
     pub client_urls: Vec<String>,
-    /// The cluster's first members, with ids and names; used at the very first start only.
+    /// The cluster's first members, with ids and names; used at the very first start only. Empty for a member that joins a
+    /// cluster: it waits for the leader.
     pub initial: Vec<Member>,
     /// Draws the ids of proposals; shared with whoever proposes.
     pub request_ids: Arc<RequestIds>,
@@ -46,10 +47,10 @@ pub struct ReplicaConfig {
     pub checkpoint_entries: u64,
     /// A checkpoint is due once so many bytes of records lie in no file.
     pub checkpoint_unfiled_bytes: u64,
-    /// What a new leader adds to each lease: an election time-out.
-    pub election: Millis,
     /// Sizes of the key space.
     pub store: StoreConfig,
+    /// Times, sizes and randomness of the consensus.
+    pub raft: Settings,
 }
 
 /// A member that replays its log. `on_event` is [`crate::wal::recover`]'s callback.
@@ -157,7 +158,7 @@ impl Boot {
                 false => Step::AddVoter(member.id),
             });
         }
-        Self {
+        let mut boot = Self {
             config,
             machine,
             reader,
@@ -168,7 +169,18 @@ impl Boot {
             unused_changes: Vec::new(),
             named: Vec::new(),
             failed: None,
-        }
+        };
+        boot.keep_for_others();
+        boot
+    }
+
+    /// What members who lag may need is kept from the start.
+    fn keep_for_others(&mut self) {
+        let alone = self.voters.members().all(|id| id == self.config.me);
+        self.log.keep(match alone {
+            true => 0,
+            false => self.config.raft.catch_up_bytes,
+        });
     }
 
     /// Hears what recovery reads, in the order of the log. The first failure is kept for `start`.
@@ -207,15 +219,16 @@ impl Boot {
                 }
                 RunKind::ConfChange => {
                     let read = read_change(entry.bytes, self.machine.members());
-                    let (step, change) =
+                    let (_, step, change) =
                         read.map_err(|change| BootFailed::Change { index, change })?;
                     self.voters.apply(step);
+                    self.keep_for_others();
                     self.machine.apply_member_change(index, term, change);
                 }
             }
             self.log.on_applied();
         }
-        self.log.release(self.log.applied().index);
+        self.log.release();
         // Nobody keeps their time yet.
         self.machine.take_lease_changes(&mut self.unused_changes);
         self.unused_changes.clear();
@@ -244,11 +257,14 @@ impl Boot {
         assert!(self.log.last().index == recovered.last);
         self.machine.store_mut().publish();
         let is_first = self.log.last() == Mark::default();
-        let mut raft = Raft::new(self.config.me, recovered.hard, self.voters, self.log);
-        if is_first {
+        let (me, settings) = (self.config.me, self.config.raft);
+        let mut raft = Raft::new(me, recovered.hard, self.voters, self.log, settings);
+        if is_first && !self.config.initial.is_empty() {
             raft.bootstrap(&first_entries(&self.config.initial));
         }
-        raft.campaign();
+        if raft.config().voters.is_only(me) {
+            raft.campaign();
+        }
         let salt = recovered.identity.salt;
         let checkpoint = Checkpointing::after(recovered.checkpoint, self.named, salt);
         Ok(Replica::new(

@@ -4,7 +4,7 @@ use crate::apply::MemberChange;
 use crate::member::{BadJson, Member, Members};
 use crate::raft::confchange::{BadConfChange, ConfChange};
 use crate::raft::config::Step;
-use crate::types::MemberId;
+use crate::types::{MemberId, RequestId};
 
 /// A configuration entry that cannot be understood: the member must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,18 +25,18 @@ pub enum BadChange {
     },
 }
 
-/// Reads a configuration entry that is applied to `members`.
+/// Reads a configuration entry that is applied to `members`: who proposed it, and what it means.
 ///
 /// # Errors
 /// See [`BadChange`].
 pub(super) fn read_change(
     entry: &[u8],
     members: &Members,
-) -> Result<(Step, MemberChange), BadChange> {
+) -> Result<(RequestId, Step, MemberChange), BadChange> {
     let change = ConfChange::read(entry)?;
-    let step = change.step;
+    let (request, step) = (change.id, change.step);
     if let Step::Remove(id) = step {
-        return Ok((step, MemberChange::Remove(id)));
+        return Ok((request, step, MemberChange::Remove(id)));
     }
     let text = core::str::from_utf8(&change.context).map_err(|_| BadJson { at: 0 })?;
     let mut member = Member::read_json(text)?;
@@ -48,7 +48,7 @@ pub(super) fn read_change(
     }
     // A removed id never comes back: neither as a member nor as a voter.
     if members.removed().any(|id| id == member.id) {
-        return Ok((Step::Update, MemberChange::PeerUrls(member)));
+        return Ok((request, Step::Update, MemberChange::PeerUrls(member)));
     }
     let change = match step {
         Step::Update => MemberChange::PeerUrls(member),
@@ -57,13 +57,12 @@ pub(super) fn read_change(
             MemberChange::Set(member)
         }
     };
-    Ok((step, change))
+    Ok((request, step, change))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::RequestId;
 
     fn entry(step: Step, member: u64, json: &str) -> Vec<u8> {
         let change = ConfChange {
@@ -85,7 +84,7 @@ mod tests {
             7,
             r#"{"id":7,"peerURLs":["http://a:1"]}"#,
         );
-        let (step, change) = read_change(&add, &members).expect("a change");
+        let (_, step, change) = read_change(&add, &members).expect("a change");
         assert_eq!(step, Step::AddLearner(id));
         let MemberChange::Set(member) = change else {
             panic!("a member");
@@ -97,7 +96,7 @@ mod tests {
             7,
             r#"{"id":7,"peerURLs":null,"isPromote":true}"#,
         );
-        let Ok((Step::AddVoter(_), MemberChange::Set(member))) = read_change(&promote, &members)
+        let Ok((_, Step::AddVoter(_), MemberChange::Set(member))) = read_change(&promote, &members)
         else {
             panic!("a promotion");
         };
@@ -113,7 +112,7 @@ mod tests {
         let mut members = Members::default();
         members.remove(MemberId(7));
         let add = entry(Step::AddVoter(MemberId(7)), 7, r#"{"id":7,"peerURLs":[]}"#);
-        let (step, _) = read_change(&add, &members).expect("a change");
+        let (_, step, _) = read_change(&add, &members).expect("a change");
         assert_eq!(step, Step::Update);
     }
 

@@ -93,10 +93,10 @@ impl Replica {
         let is_over = self.stopping != Stopping::No;
         // A leader knows what there is once an entry of its own term is applied.
         let applied = self.raft.log().applied().index;
-        let own = self.raft.free_read_index();
+        let own = self.raft.led_from();
         let leads = own.is_some_and(|index| index <= applied) && !is_over;
         if leads && !self.leases.lessor.is_primary() {
-            self.leases.lessor.promote(now, self.config.election);
+            self.leases.lessor.promote(now, self.config.raft.election);
         } else if !leads && self.leases.lessor.is_primary() {
             self.leases.lessor.demote();
             for to in mem::take(&mut self.leases.renewing).into_values().flatten() {

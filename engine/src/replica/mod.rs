@@ -1,7 +1,8 @@
 //! One member's whole machine, still without I/O: inputs in, effects drained.
 //!
 //! Promises: nothing is answered before it is durable here and on a quorum; what is answered is
-//! published; after a failed write nothing is acknowledged any more, and who waits is told.
+//! published; no message leaves before what it promises is durable; after a failed write nothing is
+//! acknowledged any more, to clients or members, and who waits is told.
 //! Never: a syscall, a clock, a thread. Start at `Replica::turn`; `boot.rs` is how one comes to be.
 
 mod alarm;
@@ -9,13 +10,16 @@ mod auto_compaction;
 mod boot;
 mod checkpoint;
 mod confchange;
+mod handover;
 mod inspect;
 mod job;
 mod lease;
 mod lease_counts;
+mod members;
 mod notice;
 mod proposals;
 mod published;
+mod read_index;
 mod turn;
 mod waiting;
 
@@ -44,11 +48,14 @@ use crate::disk::{DiskDone, DiskOp, OpId};
 use crate::limits::{INBOX_BYTES_MAX, NOTICES_MAX};
 use crate::mvcc::{NeedRead, Reader};
 use crate::raft::Raft;
-use crate::types::{Index, Millis, ReplyTo};
+use crate::types::{HardState, Index, MemberId, Millis, ReplyTo, Term};
 use crate::wal::{Wal, WalFailed};
 use alarm::{Alarm, Relief};
 use auto_compaction::AutoCompactor;
+use handover::{Stall, Transfer};
 use lease::Leasing;
+use members::{Batch, Change, Forwarded};
+use read_index::ReadQueue;
 use waiting::Waiting;
 
 /// One member.
@@ -60,10 +67,26 @@ pub struct Replica {
     reader: Reader,
     published: Arc<Published>,
     /// Taken over and not in the log yet, for want of room there. At most `INBOX_BYTES_MAX`.
-    inbox: VecDeque<Proposals>,
+    inbox: VecDeque<Batch>,
     inbox_bytes: usize,
     /// Who waits for which entry of the log.
     waiting: Waiting,
+    /// Who waits for an entry that another member puts into the log.
+    forwarded: Forwarded,
+    /// Changes of the members that are not in the log yet. At most `MEMBER_CHANGES_MAX`, and those that wait for an alarm.
+    changes: VecDeque<Change>,
+    reads: ReadQueue,
+    transfer: Option<Transfer>,
+    stall: Option<Stall>,
+    /// The leader and the term last seen, and since when.
+    leader_seen: (Option<MemberId>, Term),
+    leader_since: Millis,
+    /// Term and vote that the log was last told.
+    hard: HardState,
+    /// The term in which this leader has proposed a cluster version.
+    versioned: Term,
+    /// The newest time that was told.
+    now: Millis,
     /// Written when the store was full; answered once an alarm is active.
     over_quota: Vec<ReplyTo>,
     /// Physical compactions whose memory is not given back yet: revision, who, encoded answer.
@@ -173,8 +196,10 @@ impl Checkpointing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announced {
     No,
-    /// Its last entry.
+    /// Its last entry, or one behind it.
     InLog(Index),
+    /// Forwarded to the leader; asked again then.
+    Asked(Millis),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +207,10 @@ enum Stopping {
     No,
     /// What was taken over still goes into the log.
     Wanted,
+    /// As a leader it waits for another one, until then.
+    HandingOver {
+        until: Millis,
+    },
     /// The log was told to end.
     Sealed,
 }
@@ -195,6 +224,8 @@ impl Replica {
         wal: Wal,
         checkpoint: Checkpointing,
     ) -> Self {
+        let reads = ReadQueue::new(config.raft.seed);
+        let hard = wal.durable_hard();
         let mut replica = Self {
             compactor: config.auto_compaction.map(AutoCompactor::new),
             quota: Quota::from_flag(config.quota_bytes),
@@ -207,6 +238,16 @@ impl Replica {
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             waiting: Waiting::default(),
+            forwarded: Forwarded::default(),
+            changes: VecDeque::new(),
+            reads,
+            transfer: None,
+            stall: None,
+            leader_seen: (None, Term(0)),
+            leader_since: Millis(0),
+            hard,
+            versioned: Term(0),
+            now: Millis(0),
             over_quota: Vec::new(),
             compacting: VecDeque::new(),
             replies: Replies::default(),
@@ -226,7 +267,7 @@ impl Replica {
             notices: Vec::new(),
             failure: None,
         };
-        replica.counts.leader_changes = u64::from(replica.raft.is_leader());
+        replica.look_at_leader();
         replica.publish_cluster();
         replica.publish_status();
         replica
@@ -258,9 +299,13 @@ impl Replica {
             waiters: self.waiting.take_spent(),
             asks: Vec::new(),
         };
-        let batch = core::mem::replace(batch, empty);
-        self.inbox_bytes += batch.bytes_len();
-        self.inbox.push_back(batch);
+        let proposals = core::mem::replace(batch, empty);
+        self.inbox_bytes += proposals.bytes_len();
+        self.inbox.push_back(Batch {
+            proposals,
+            since: self.now,
+            only_in: None,
+        });
         Ok(())
     }
 
@@ -383,7 +428,6 @@ impl Replica {
             Some(Failure::Wal(_)) => Some(Refused::DiskFailed),
             Some(Failure::Entry { .. } | Failure::Change { .. }) => Some(Refused::Stopped),
             None if self.stopping != Stopping::No => Some(Refused::Stopped),
-            None if !self.raft.is_leader() => Some(Refused::NoLeader),
             None => None,
         }
     }
@@ -394,29 +438,45 @@ impl Replica {
             return;
         }
         self.failure = Some(failure);
+        self.raft.resign();
         self.published.read_gate().set(false);
         let refused = Outcome::Refused(self.refuses().unwrap_or(Refused::Stopped));
+        self.refuse_all(refused);
+        self.publish_status();
+    }
+
+    /// Tells everybody who waits for anything.
+    fn refuse_all(&mut self, refused: Outcome) {
         let Self {
             waiting,
+            forwarded,
             inbox,
+            changes,
+            reads,
             over_quota,
             compacting,
             replies,
             counts,
             ..
         } = self;
+        reads.drain(&mut |to| replies.push(to, refused));
+        if let Some(to) = self.transfer.take() {
+            replies.push(to.reply(), refused);
+        }
         let mut refuse = |to| {
             replies.push(to, refused);
             counts.proposals_failed += 1;
         };
         waiting.drain(&mut refuse);
-        let unlogged = inbox.drain(..).flat_map(|batch| batch.waiters);
+        forwarded.drain(&mut refuse);
+        let unlogged = inbox.drain(..).flat_map(|batch| batch.proposals.waiters);
         unlogged.flatten().for_each(&mut refuse);
+        let changes = changes.drain(..).filter_map(|change| change.reply());
+        changes.for_each(&mut refuse);
         over_quota.drain(..).for_each(&mut refuse);
         compacting.drain(..).for_each(|(_, to, _)| refuse(to));
         self.inbox_bytes = 0;
         self.fail_asks(self.refuses().unwrap_or(Refused::Stopped));
-        self.publish_status();
     }
 }
 

@@ -6,6 +6,7 @@ use crate::command::field;
 use crate::disk::{Disk, DiskAnswer, DiskError, DiskErrorKind, File};
 use crate::member::{Member, RequestIds, cluster_id, member_id};
 use crate::mvcc::{HashAnswer, HashJob, StoreConfig};
+use crate::raft::Settings;
 use crate::types::{ReplyTo, Term};
 use crate::wal::mem_disk::MemDisk;
 use crate::wal::{
@@ -53,8 +54,8 @@ fn config() -> ReplicaConfig {
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
         checkpoint_unfiled_bytes: u64::MAX,
-        election: Millis(1000),
         store: StoreConfig::default(),
+        raft: Settings::default(),
     }
 }
 
@@ -560,6 +561,7 @@ fn batches_come_back_with_room() {
     assert_eq!(rig.outcomes().len(), 1000);
 }
 
+mod cluster;
 mod leases;
 mod recovery;
 mod space;

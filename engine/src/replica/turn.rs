@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::auto_compaction::{Ended, Seen};
 use super::confchange::read_change;
+use super::members::{Batch, request_id};
 use super::{
     Announced, CheckpointFailed, CheckpointJob, ClusterView, Failure, Notice, Proposals, Replica,
     Status, Stopping, Turn,
@@ -16,12 +17,12 @@ use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
 use crate::limits::{
     APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_BYTES_MAX, CHECKPOINT_RETRY_MS,
-    SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS,
+    SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
 };
 use crate::member::Release;
 use crate::mvcc::{CheckpointFiles, SliceBound};
 use crate::raft::log::Mark;
-use crate::types::{Index, Millis, RunKind};
+use crate::types::{Index, Millis, ReplyTo, RunKind};
 use crate::wal::Space;
 
 impl Replica {
@@ -30,13 +31,17 @@ impl Replica {
         if self.failure.is_some() {
             return Turn::default();
         }
+        self.now = now;
+        self.raft.tick(now);
+        self.look_at_leader();
         self.log_inbox();
         self.apply_durable();
         if self.failure.is_some() {
             return Turn::default();
         }
+        self.refuse_replaced();
         self.raise_alarm();
-        self.announce();
+        self.announce(now);
         let compaction = self.compact_by_rule(now);
         let leases = self.lease_turn(now);
         // What this turn proposed itself goes with the frame that is open now.
@@ -51,9 +56,11 @@ impl Replica {
         // What it proposes is for the next turn's frame.
         let has_more = self.lift_alarm() || self.has_more;
         let more = has_more.then_some(now);
+        let reads = self.answer_reads(now);
+        let members = self.turn_to_members(now);
         self.publish_cluster();
         self.publish_status();
-        self.end_log();
+        self.end_log(now);
         let retry = self.retry_space(now);
         Turn {
             wake: space
@@ -62,45 +69,70 @@ impl Replica {
                 .chain(compaction)
                 .chain(leases)
                 .chain(more)
+                .chain(reads)
+                .chain(members)
                 .min(),
         }
+    }
+
+    /// What a cluster asks for at the end of a turn: messages, time-outs, term and vote on the disk. When to look again.
+    fn turn_to_members(&mut self, now: Millis) -> Option<Millis> {
+        self.raft.flush();
+        let hard = self.raft.hard_at(self.wal.last());
+        if (hard.term, hard.vote) != (self.hard.term, self.hard.vote) {
+            self.hard = hard;
+            self.wal.set_hard(hard);
+        }
+        let wake = self.raft.wake();
+        if wake.is_none() && self.raft.is_leader() {
+            // The only member.
+            return None;
+        }
+        self.yield_if_stalled(now);
+        let late = self.refuse_late(now);
+        let transfer = self.answer_transfer(now);
+        wake.into_iter().chain(late).chain(transfer).min()
     }
 
     /// Moves batches into the log as far as the open frame has room: each becomes one run.
     fn log_inbox(&mut self) {
         self.stage();
+        if !self.raft.takes_proposals() {
+            return self.forward_inbox();
+        }
         while let Some(batch) = self.inbox.front() {
-            if batch.bytes_len() > self.wal.room() {
+            let bytes = batch.proposals.bytes_len();
+            let unapplied = self.raft.log().unapplied_bytes();
+            if bytes > self.wal.room() || unapplied > UNAPPLIED_BYTES_MAX {
                 return;
             }
             let Some(batch) = self.inbox.pop_front() else {
                 return;
             };
-            self.inbox_bytes -= batch.bytes_len();
-            let count = u32::try_from(batch.len()).expect("RUN_ENTRIES_MAX is far below");
-            let Proposals { bytes, waiters, .. } = batch;
-            match self.raft.propose(RunKind::Normal, count, bytes) {
-                Ok(first) => self.waiting.push(first, waiters),
-                Err(_) => {
-                    self.counts.proposals_failed += u64::from(count);
-                    for to in waiters.into_iter().flatten() {
-                        self.replies.push(to, Outcome::Refused(Refused::NoLeader));
-                    }
-                }
+            self.inbox_bytes -= bytes;
+            if batch.only_in.is_some_and(|term| term != self.raft.term()) {
+                continue;
             }
+            let count = u32::try_from(batch.proposals.len()).expect("RUN_ENTRIES_MAX is far below");
+            let Proposals { bytes, waiters, .. } = batch.proposals;
+            let Ok(first) = self.raft.propose(RunKind::Normal, count, bytes) else {
+                unreachable!("it takes proposals");
+            };
+            self.waiting.push(first, batch.since, waiters);
             self.stage();
         }
+        self.log_change();
     }
 
     /// Gives the log's new runs to the disk's open frame.
-    fn stage(&mut self) {
-        let hard = self.raft.hard();
+    pub(super) fn stage(&mut self) {
         while let Some(run) = self.raft.log().next_to_stage() {
             if run.bytes.len() > self.wal.room() {
                 return;
             }
-            self.wal.append(run, hard);
             let last = run.last();
+            // What is committed behind it may stand in for other entries than those on the disk.
+            self.wal.append(run, self.raft.hard_at(last));
             self.raft.log_mut().on_staged(last);
         }
     }
@@ -115,6 +147,7 @@ impl Replica {
         });
         while let Some(entry) = self.raft.log().next_to_apply() {
             let Mark { index, term } = entry.at;
+            let mut changed = None;
             let applied = match entry.kind {
                 RunKind::Normal => {
                     let out = &mut self.replies.bytes;
@@ -132,26 +165,43 @@ impl Replica {
                     }
                 }
                 RunKind::ConfChange => match read_change(entry.bytes, self.machine.members()) {
-                    Ok((step, change)) => {
+                    Ok((id, step, change)) => {
                         self.machine.apply_member_change(index, term, change);
-                        self.raft.on_config_applied(step);
+                        changed = Some((id, step));
                         None
                     }
                     Err(change) => return self.fail(Failure::Change { index, change }),
                 },
             };
+            let mut waiter = None;
+            if !self.forwarded.is_empty() {
+                let Self {
+                    forwarded, replies, ..
+                } = self;
+                // The leader that might have taken them is gone, and all its entries came before this one.
+                forwarded.drop_before(term, &mut |to| {
+                    replies.push(to, Outcome::Refused(Refused::TimeoutLeaderFailed));
+                });
+                let id = changed.map_or_else(|| request_id(entry.bytes), |(id, _)| Some(id));
+                waiter = id.and_then(|id| forwarded.take(id));
+            }
             self.raft.log_mut().on_applied();
-            if let Some(applied) = applied {
-                self.answer(index, applied);
+            if let Some((_, step)) = changed {
+                self.raft.on_config_applied(index, step);
+            }
+            match applied {
+                Some(applied) => self.answer(index, waiter, applied),
+                None => {
+                    let to = waiter.into_iter();
+                    to.for_each(|to| self.replies.push(to, Outcome::MembersChanged));
+                }
             }
         }
-        // A single voter keeps nothing for followers.
-        let applied = self.raft.log().applied().index;
-        self.raft.log_mut().release(applied);
+        self.raft.log_mut().release();
     }
 
-    fn answer(&mut self, index: Index, applied: Applied) {
-        let waiter = self.waiting.take(index);
+    fn answer(&mut self, index: Index, forwarded: Option<ReplyTo>, applied: Applied) {
+        let waiter = self.waiting.take(index).or(forwarded);
         match (applied, waiter) {
             (Applied::Done(outcome), Some(to)) => self.replies.push(to, outcome),
             (Applied::WrittenWithoutSpace, Some(to)) => self.over_quota.push(to),
@@ -175,43 +225,63 @@ impl Replica {
         }
     }
 
-    /// Once an entry of the own term is applied: publishes this member's name and client URLs, and
-    /// decides the cluster version if nobody has.
-    fn announce(&mut self) {
-        let applied = self.raft.log().applied().index;
-        let leads = self
-            .raft
-            .free_read_index()
-            .is_some_and(|index| index <= applied);
-        if self.announced != Announced::No || !leads || self.stopping != Stopping::No {
+    /// Publishes this member's name and client URLs once it can, and decides the cluster version if it leads and nobody has.
+    fn announce(&mut self, now: Millis) {
+        let is_due = match self.announced {
+            Announced::No => true,
+            Announced::Asked(until) => now >= until,
+            Announced::InLog(_) => false,
+        };
+        let is_versioned =
+            self.machine.cluster_version().is_some() || self.versioned == self.raft.term();
+        if (!is_due && is_versioned) || self.stopping != Stopping::No {
             return;
         }
-        let attributes = ClusterMemberAttrSetRequest {
-            member_id: self.config.me.0,
-            member_attributes: Some(Attributes {
-                name: self.config.name.clone(),
-                client_urls: self.config.client_urls.clone(),
-            }),
-        };
+        let applied = self.raft.log().applied().index;
+        let leads = self.raft.led_from().is_some_and(|it| it <= applied);
         let mut batch = Proposals::new();
-        let draw = || self.config.request_ids.draw();
-        let body = attributes.encode_to_vec();
-        batch.push(None, draw(), field::CLUSTER_MEMBER_ATTR_SET, &body);
-        if self.machine.cluster_version().is_none() {
+        if is_due && self.may_announce(leads) {
+            let attributes = ClusterMemberAttrSetRequest {
+                member_id: self.config.me.0,
+                member_attributes: Some(Attributes {
+                    name: self.config.name.clone(),
+                    client_urls: self.config.client_urls.clone(),
+                }),
+            };
+            let id = self.config.request_ids.draw();
+            let body = attributes.encode_to_vec();
+            batch.push(None, id, field::CLUSTER_MEMBER_ATTR_SET, &body);
+        }
+        if leads && !is_versioned {
+            self.versioned = self.raft.term();
             let version = ClusterVersionSetRequest {
                 ver: Release::OWN.cluster().to_string(),
             };
-            batch.push(
-                None,
-                draw(),
-                field::CLUSTER_VERSION_SET,
-                &version.encode_to_vec(),
-            );
+            let id = self.config.request_ids.draw();
+            let body = version.encode_to_vec();
+            batch.push(None, id, field::CLUSTER_VERSION_SET, &body);
         }
-        // Before what clients have proposed meanwhile: nothing else is in the log of this term.
-        let last = self.raft.log().last().index.plus(batch.len() as u64);
-        self.announced = Announced::InLog(last);
+        if batch.is_empty() {
+            return;
+        }
+        if is_due {
+            // Alone, nothing else is in the log of this term before what clients have proposed meanwhile. In a cluster a
+            // proposal may get lost.
+            let last = self.raft.log().last().index.plus(batch.len() as u64);
+            let timeout = self.raft.settings().request_timeout();
+            self.announced = match self.raft.free_read_index() {
+                Some(_) => Announced::InLog(last),
+                None => Announced::Asked(now.plus(timeout)),
+            };
+        }
         self.push_front(batch);
+    }
+
+    /// Whether there is a leader to publish by, and this member is one of the cluster.
+    fn may_announce(&self, leads: bool) -> bool {
+        let follows = !self.raft.is_leader() && self.raft.leader().is_some();
+        let is_known = self.machine.members().get(self.config.me).is_some();
+        leads || (follows && is_known)
     }
 
     /// Proposes the compaction that is due by `--auto-compaction-*`; when to look again.
@@ -262,9 +332,13 @@ impl Replica {
         self.push_front(batch);
     }
 
-    pub(super) fn push_front(&mut self, batch: Proposals) {
-        self.inbox_bytes += batch.bytes_len();
-        self.inbox.push_front(batch);
+    pub(super) fn push_front(&mut self, proposals: Proposals) {
+        self.inbox_bytes += proposals.bytes_len();
+        self.inbox.push_front(Batch {
+            proposals,
+            since: self.now,
+            only_in: None,
+        });
     }
 
     /// Gives back some memory that compaction freed; when to go on with that. Paced, because it can be
@@ -313,11 +387,14 @@ impl Replica {
     }
 
     /// Seals the log once everything that was taken over is in it.
-    fn end_log(&mut self) {
-        if self.stopping == Stopping::No || !self.inbox.is_empty() {
+    fn end_log(&mut self, now: Millis) {
+        if self.stopping == Stopping::No || !self.has_handed_over(now) {
             return;
         }
-        if self.stopping == Stopping::Wanted {
+        if self.raft.is_leader() && !self.inbox.is_empty() {
+            return;
+        }
+        if self.stopping != Stopping::Sealed {
             self.wal.seal();
             self.stopping = Stopping::Sealed;
         }
@@ -330,10 +407,7 @@ impl Replica {
             self.replies.push(to, Outcome::Refused(Refused::Stopped));
         }
         if self.is_stopped() {
-            let Self {
-                waiting, replies, ..
-            } = self;
-            waiting.drain(&mut |to| replies.push(to, Outcome::Refused(Refused::Stopped)));
+            self.refuse_all(Outcome::Refused(Refused::Stopped));
         }
     }
 
@@ -408,6 +482,13 @@ impl Replica {
             return;
         }
         self.cluster_changes = changes;
+        let me = self.machine.members().get(self.config.me);
+        let is_published = me.is_some_and(|me| {
+            me.name == self.config.name && me.client_urls == self.config.client_urls
+        });
+        if is_published && matches!(self.announced, Announced::Asked(_)) {
+            self.announced = Announced::InLog(self.raft.log().applied().index);
+        }
         let members = self.machine.members().iter();
         self.published.set_cluster(ClusterView {
             members: members.map(crate::member::Member::to_proto).collect(),
@@ -424,7 +505,7 @@ impl Replica {
         let me = self.config.me;
         let is_ready = match self.announced {
             Announced::InLog(last) => applied >= last,
-            Announced::No => false,
+            Announced::No | Announced::Asked(_) => false,
         };
         self.published.set_status(Status {
             leader: self.raft.leader(),
@@ -439,8 +520,9 @@ impl Replica {
             failed: self.failure.is_some(),
         });
         self.counts.applied = self.machine.counts();
+        let unlogged = self.inbox.iter().map(|it| it.proposals.len() as u64);
         self.counts.proposals_pending =
-            self.waiting.count() + self.inbox.iter().map(|it| it.len() as u64).sum::<u64>();
+            self.waiting.count() + self.forwarded.count() + unlogged.sum::<u64>();
         self.published.set_counts(self.counts);
         let readable = self
             .raft

@@ -3,10 +3,11 @@
 
 use super::corrupt::WalFailed;
 use super::job::{Job, JobDone};
-use super::record::{Frame, FrameKind, Header, RUN_HEAD_BYTES};
+use super::record::{Frame, FrameKind, Header};
 use super::segment::{Layout, Segments, Space, WalLimits};
 use super::superblock::Superblock;
 use crate::disk::{DiskAnswer, DiskDone, DiskOp, File, OpId, Pages};
+use crate::run::RUN_HEAD_BYTES;
 use crate::types::{HardState, Index, Run, Term};
 
 /// The log of one member. Performs nothing itself.
@@ -41,6 +42,7 @@ pub struct Wal {
 #[derive(Debug)]
 struct Flying {
     id: OpId,
+    /// The last entry that will count once it is written: less than it holds if a suffix was replaced meanwhile.
     last: Index,
     is_seal: bool,
 }
@@ -125,6 +127,9 @@ impl Wal {
         assert!(run.first <= self.last.next());
         assert!(run.first > self.checkpoint);
         self.set_hard(hard);
+        if let Some(flying) = &mut self.flying {
+            flying.last = flying.last.min(run.first.previous());
+        }
         self.open.push(&run);
         self.last = run.last();
         self.last_term = run.term;
@@ -203,12 +208,29 @@ impl Wal {
         self.last
     }
 
+    /// The operation of the log that the disk has not answered, if there is one; of two the frame.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<OpId> {
+        let writing = match self.supers.writing {
+            Writing::First(_, id) | Writing::Second(_, id) => Some(id),
+            Writing::Nothing | Writing::Between(_) => None,
+        };
+        self.flying.as_ref().map(|it| it.id).or(writing)
+    }
+
     /// Whether nothing is staged and nothing is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let quiet = self.flying.is_none() && matches!(self.supers.writing, Writing::Nothing);
         let staged = !self.open.is_empty() || self.supers.dirty || self.seal == Seal::Wanted;
         self.failed.is_some() || (quiet && !staged)
+    }
+
+    /// Bytes of the largest run that may ever be appended.
+    #[must_use]
+    pub fn run_bytes_max(&self) -> usize {
+        let alone = self.limits.group_bytes.saturating_sub(RUN_HEAD_BYTES);
+        alone.max(self.limits.run_bytes_max)
     }
 
     /// Bytes of the largest run that may be appended now. An empty group takes one run of any legal size.

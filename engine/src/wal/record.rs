@@ -1,7 +1,8 @@
 //! The bytes of a frame: sectors with stamps, one header, a body of runs. docs/FORMAT.md shows the layout.
 
 use crate::disk::{PAGE_BYTES, PAGE_SECTORS, Page, Pages, SECTOR_BYTES};
-use crate::types::{HardState, Index, MemberId, Run, RunKind, Term};
+use crate::run::{self, RUN_HEAD_BYTES, split_run};
+use crate::types::{HardState, Index, MemberId, Run, Term};
 
 /// Bytes of a sector that carry payload; the rest is its stamp.
 pub(super) const SECTOR_PAYLOAD: usize = SECTOR_BYTES - 8;
@@ -11,9 +12,6 @@ pub(super) const PAGE_PAYLOAD: usize = SECTOR_PAYLOAD * PAGE_SECTORS;
 
 /// Bytes of a frame's header, all in its first sector.
 pub(super) const HEADER_BYTES: usize = 144;
-
-/// Bytes before each run in a body.
-pub(super) const RUN_HEAD_BYTES: usize = 32;
 
 /// The version of everything in a segment.
 pub(super) const FORMAT: u16 = 1;
@@ -300,21 +298,7 @@ impl Frame {
     pub(super) fn push(&mut self, run: &Run<'_>) {
         let body = self.body_bytes() + RUN_HEAD_BYTES + run.bytes.len();
         self.pages.resize(frame_pages(body));
-        let mut head = [0; RUN_HEAD_BYTES];
-        let mut out = Writer {
-            into: &mut head,
-            at: 0,
-        };
-        out.put(&run.term.0.to_le_bytes());
-        out.put(&run.first.0.to_le_bytes());
-        out.put(&run.count.to_le_bytes());
-        out.put(
-            &u32::try_from(run.bytes.len())
-                .expect("a run is shorter than a segment")
-                .to_le_bytes(),
-        );
-        out.put(&[run.kind as u8]);
-        self.copy(&head);
+        self.copy(&run::head(run));
         self.copy(run.bytes);
         self.runs += 1;
         self.first = self.first.min(run.first);
@@ -388,29 +372,7 @@ pub(super) fn each_run(
     let mut rest = body;
     let mut runs = 0;
     while !rest.is_empty() {
-        let at = body.len() - rest.len();
-        let (head, after) = rest.split_at_checked(RUN_HEAD_BYTES).ok_or(at)?;
-        let mut from = Reader { from: head };
-        let (term, first, count, bytes) =
-            (Term(from.u64()), Index(from.u64()), from.u32(), from.u32());
-        let kind = match from.byte() {
-            0 => RunKind::Normal,
-            1 => RunKind::ConfChange,
-            _ => return Err(at),
-        };
-        let (bytes, after) = after.split_at_checked(bytes as usize).ok_or(at)?;
-        let run = Run {
-            kind,
-            term,
-            first,
-            count,
-            bytes,
-        };
-        let fits = first.0.checked_add(u64::from(count)).is_some();
-        if count == 0 || first.0 == 0 || !fits || entries_prefix(bytes, count) != Some(bytes.len())
-        {
-            return Err(at);
-        }
+        let (run, after) = split_run(rest).ok_or(body.len() - rest.len())?;
         on_run(run);
         runs += 1;
         rest = after;
@@ -420,18 +382,6 @@ pub(super) fn each_run(
     } else {
         Err(body.len())
     }
-}
-
-/// Bytes of the first `count` entries of a run, or `None` if it has fewer.
-pub(super) fn entries_prefix(bytes: &[u8], count: u32) -> Option<usize> {
-    let mut at = 0_usize;
-    for _ in 0..count {
-        let length = bytes.get(at..)?.first_chunk::<4>()?;
-        at = at
-            .checked_add(4)?
-            .checked_add(u32::from_le_bytes(*length) as usize)?;
-    }
-    (at <= bytes.len()).then_some(at)
 }
 
 /// Appends fields to a slice of fixed size.

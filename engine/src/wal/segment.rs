@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use super::job::{Job, JobDone, Work};
-use super::record::{RUN_HEAD_BYTES, frame_pages};
+use super::record::frame_pages;
 use super::superblock::{Place, Superblock};
 use crate::disk::{DiskError, File, PAGE_BYTES};
 use crate::limits;
+use crate::run::RUN_HEAD_BYTES;
 use crate::types::Index;
 
 /// The sizes of a log. `Default` is what a server uses; tests use small ones.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::corrupt::{Corrupt, Rot, length_of};
-use super::record::{FrameKind, Header, each_run, entries_prefix, unpack};
+use super::record::{FrameKind, Header, each_run, unpack};
 use super::recover::{Progress, Replayed};
 use super::segment::Used;
 use super::superblock::{Place, Superblock};
 use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, read_pages};
 use crate::limits::WAL_READ_BYTES;
+use crate::run::entries_prefix;
 use crate::types::{HardState, Index, Run, Term};
 
 /// Where the log ends, and what it says up to there.

@@ -78,6 +78,9 @@ table! {
     LeaderChanged => Unavailable, "etcdserver: leader changed";
     Stopped => Unavailable, "etcdserver: server stopped";
     Timeout => Unavailable, "etcdserver: request timed out";
+    TimeoutLeaderFailed => Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
+    // No code of its own there either.
+    TimeoutTransfer => Unknown, "etcdserver: request timed out, leader transfer took too long";
 
     Corrupt => DataLoss, "etcdserver: corrupt cluster";
 
@@ -108,6 +111,11 @@ impl From<Refused> for Error {
             Refused::TooManyRequests => Error::TooManyRequests,
             Refused::NoLeader => Error::NoLeader,
             Refused::LeaderChanged => Error::LeaderChanged,
+            Refused::NotLeader => Error::NotLeader,
+            Refused::BadTransferee => Error::BadLeaderTransferee,
+            Refused::Timeout => Error::Timeout,
+            Refused::TimeoutLeaderFailed => Error::TimeoutLeaderFailed,
+            Refused::TimeoutTransfer => Error::TimeoutTransfer,
             Refused::Stopped => Error::Stopped,
             Refused::DiskFailed => Error::DiskFailed,
         }

@@ -246,6 +246,9 @@ impl<B: Backend> Services<B> {
                     let bytes = replies.encoded(start, end);
                     calls.reply(call, |out| out.extend_from_slice(bytes));
                 }
+                Outcome::Readable | Outcome::MembersChanged | Outcome::Transferred => {
+                    unreachable!("nobody of this member asks for that")
+                }
                 Outcome::Refused(refused) => calls.fail(call, Error::from(refused).status()),
             }
         }

@@ -205,6 +205,9 @@ impl World<'_> {
                 let (revision, body) = decode(&call.request, &bytes[start..end]);
                 plain(revision, body)
             }
+            Applied::Readable | Applied::MembersChanged | Applied::Transferred => {
+                return Err(format!("call {number} is answered by {applied:?}"));
+            }
             Applied::Refused(refused) => match refusal(refused) {
                 Some(refusal) => Err(refusal),
                 None => {

@@ -284,10 +284,10 @@ impl Node {
             checkpoint_bytes: u64::MAX,
             checkpoint_entries: self.settings.checkpoint_entries,
             checkpoint_unfiled_bytes: self.settings.checkpoint_unfiled_bytes,
-            election: Millis(1000),
             store: StoreConfig {
                 segment_bytes: self.settings.store_segment_bytes,
             },
+            raft: Default::default(),
         }
     }
 }

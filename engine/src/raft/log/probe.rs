@@ -1,6 +1,7 @@
 //! The log's entries as the simulator's checkers see them.
 
-use super::{Entry, FRAMED, LENGTH_BYTES, Log, Mark, split_entry};
+use super::{Entry, FRAMED, Log, Mark};
+use crate::run::{ENTRY_LENGTH_BYTES, split_entry};
 use crate::types::Index;
 
 impl Log {
@@ -10,7 +11,7 @@ impl Log {
             let (mut index, mut offset) = (run.first, 0);
             while offset < run.bytes.len() {
                 let (bytes, _) = split_entry(&run.bytes[offset..]).expect(FRAMED);
-                offset += LENGTH_BYTES + bytes.len();
+                offset += ENTRY_LENGTH_BYTES + bytes.len();
                 if index >= from {
                     let at = Mark {
                         index,

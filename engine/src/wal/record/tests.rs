@@ -1,4 +1,5 @@
 use super::*;
+use crate::types::RunKind;
 
 fn header() -> Header {
     Header {

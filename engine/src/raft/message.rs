@@ -1,0 +1,520 @@
+//! What members tell each other, and its bytes. docs/FORMAT.md shows them.
+
+use bytes::Bytes;
+
+use super::log::Mark;
+use crate::run::{self, RUN_HEAD_BYTES, count_entries, split_run};
+use crate::types::{Index, Run, RunKind, Term};
+
+/// A message from one member to another.
+///
+/// Losing, doubling or reordering one is never unsafe, only slow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The sender's term. Who is behind catches up, what is older is answered with the newer term.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// A candidate asks for a vote.
+    Vote {
+        /// Whether this one counts.
+        ballot: Ballot,
+        /// The candidate's last entry.
+        last: Mark,
+        /// The leader itself wants this candidate, so that who hears it need not wait for the leader's silence.
+        by_transfer: bool,
+    },
+    /// The answer to `Vote`, in the term of the candidate or a newer one.
+    VoteAnswer {
+        /// Of the question.
+        ballot: Ballot,
+        /// Whether it has the vote.
+        granted: bool,
+    },
+    /// The leader is there. Asks for an answer.
+    Heartbeat {
+        /// What is committed of the entries that the follower is known to have.
+        commit: Index,
+        /// The newest round of reads that waits for a quorum's word.
+        round: u64,
+    },
+    /// The answer to `Heartbeat`.
+    HeartbeatAnswer {
+        /// Of the question.
+        round: u64,
+        /// What this member knows to be committed.
+        commit: Index,
+    },
+    /// The leader's entries behind `previous`, or none to find out whether the follower has `previous`.
+    Append {
+        /// The entry before the first of `runs`.
+        previous: Mark,
+        /// What the leader knows to be committed.
+        commit: Index,
+        /// Consecutive.
+        runs: Runs,
+    },
+    /// This member durably holds the leader's log up to here.
+    Appended {
+        /// The last such entry.
+        matched: Index,
+    },
+    /// This member does not hold `previous` of an `Append`.
+    Rejected {
+        /// The index of that entry.
+        previous: Index,
+        /// The highest entry at or below it that the leader may have too.
+        hint: Mark,
+    },
+    /// The leader wants this member to be elected at once.
+    Lead,
+    /// A follower asks from where on a read of now is up to date.
+    ReadIndex {
+        /// Tells its questions apart.
+        context: u64,
+    },
+    /// The answer to `ReadIndex`.
+    ReadIndexAnswer {
+        /// Of the question.
+        context: u64,
+        /// Who has applied this sees everything that was acknowledged before the question.
+        index: Index,
+    },
+    /// A follower forwards proposals. They are taken in the message's own term only, and in the order of `sequence`
+    /// without repetition, so that no proposal is ever executed twice.
+    Propose {
+        /// Counts the sender's forwarded batches within its process.
+        sequence: u64,
+        /// What the entries are.
+        kind: RunKind,
+        /// Framed as the entries of a run.
+        entries: Bytes,
+    },
+}
+
+/// Whether a vote is asked for to see how it would go, or to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ballot {
+    /// Would there be a majority? Nobody's term or vote changes.
+    Pre = 0,
+    /// The election.
+    Real = 1,
+}
+
+/// How urgent a message is. The transport sends urgent ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Small, and late is as bad as lost.
+    Urgent,
+    /// Entries: large.
+    Bulk,
+}
+
+/// Consecutive runs of entries with their heads, as they stand in a frame of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Runs(Bytes);
+
+/// Collects the runs of a message.
+#[derive(Debug, Default)]
+pub struct RunsBuilder(Vec<u8>);
+
+/// The bytes are no message of a member that keeps to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// They are not what was sent.
+    #[error("a message of a peer does not match its checksum")]
+    Checksum,
+    /// They end too early, or too late, or mean nothing.
+    #[error("a message of a peer cannot be read")]
+    Malformed,
+    /// A term or an index that no cluster ever reaches.
+    #[error("a message of a peer carries an absurd term or index")]
+    Absurd,
+}
+
+/// The longest encoded message, if the log takes runs of `run_bytes_max`.
+#[must_use]
+pub fn message_bytes_max(run_bytes_max: usize) -> usize {
+    HEAD_BYTES_MAX + RUN_HEAD_BYTES + run_bytes_max.max(crate::limits::APPEND_BYTES_MAX)
+}
+
+impl Message {
+    /// How urgent it is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match &self.body {
+            Body::Append { .. } | Body::Propose { .. } => Class::Bulk,
+            Body::Vote { .. }
+            | Body::VoteAnswer { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatAnswer { .. }
+            | Body::Appended { .. }
+            | Body::Rejected { .. }
+            | Body::Lead
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexAnswer { .. } => Class::Urgent,
+        }
+    }
+
+    /// Appends its bytes.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        let start = into.len();
+        let mut out = Writer(into);
+        // The checksum of everything behind it.
+        out.u32(0);
+        match &self.body {
+            Body::Vote {
+                ballot,
+                last,
+                by_transfer,
+            } => {
+                out.head(kind::VOTE, self.term);
+                out.0.push(*ballot as u8);
+                out.mark(*last);
+                out.0.push(u8::from(*by_transfer));
+            }
+            Body::VoteAnswer { ballot, granted } => {
+                out.head(kind::VOTE_ANSWER, self.term);
+                out.0.push(*ballot as u8);
+                out.0.push(u8::from(*granted));
+            }
+            Body::Heartbeat { commit, round } => {
+                out.head(kind::HEARTBEAT, self.term);
+                out.u64(commit.0);
+                out.u64(*round);
+            }
+            Body::HeartbeatAnswer { round, commit } => {
+                out.head(kind::HEARTBEAT_ANSWER, self.term);
+                out.u64(*round);
+                out.u64(commit.0);
+            }
+            Body::Append {
+                previous,
+                commit,
+                runs,
+            } => {
+                out.head(kind::APPEND, self.term);
+                out.mark(*previous);
+                out.u64(commit.0);
+                out.0.extend_from_slice(&runs.0);
+            }
+            Body::Appended { matched } => {
+                out.head(kind::APPENDED, self.term);
+                out.u64(matched.0);
+            }
+            Body::Rejected { previous, hint } => {
+                out.head(kind::REJECTED, self.term);
+                out.u64(previous.0);
+                out.mark(*hint);
+            }
+            Body::Lead => out.head(kind::LEAD, self.term),
+            Body::ReadIndex { context } => {
+                out.head(kind::READ_INDEX, self.term);
+                out.u64(*context);
+            }
+            Body::ReadIndexAnswer { context, index } => {
+                out.head(kind::READ_INDEX_ANSWER, self.term);
+                out.u64(*context);
+                out.u64(index.0);
+            }
+            Body::Propose {
+                sequence,
+                kind: run_kind,
+                entries,
+            } => {
+                out.head(kind::PROPOSE, self.term);
+                out.u64(*sequence);
+                out.0.push(*run_kind as u8);
+                out.0.extend_from_slice(entries);
+            }
+        }
+        let checksum = crc32c::crc32c(&into[start + 4..]);
+        into[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// Reads what a peer sent.
+    ///
+    /// # Errors
+    /// See [`BadMessage`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadMessage> {
+        let (checksum, rest) = bytes.split_first_chunk().ok_or(BadMessage::Malformed)?;
+        if crc32c::crc32c(rest) != u32::from_le_bytes(*checksum) {
+            return Err(BadMessage::Checksum);
+        }
+        let mut from = Reader(rest);
+        let kind = from.u8()?;
+        let term = Term(from.number()?);
+        let body = match kind {
+            kind::VOTE => Body::Vote {
+                ballot: from.ballot()?,
+                last: from.mark()?,
+                by_transfer: from.bool()?,
+            },
+            kind::VOTE_ANSWER => Body::VoteAnswer {
+                ballot: from.ballot()?,
+                granted: from.bool()?,
+            },
+            kind::HEARTBEAT => Body::Heartbeat {
+                commit: Index(from.number()?),
+                round: from.u64()?,
+            },
+            kind::HEARTBEAT_ANSWER => Body::HeartbeatAnswer {
+                round: from.u64()?,
+                commit: Index(from.number()?),
+            },
+            kind::APPEND => {
+                let previous = from.mark()?;
+                let commit = Index(from.number()?);
+                let runs = Runs::read(from.rest(), previous, term)?;
+                Body::Append {
+                    previous,
+                    commit,
+                    runs,
+                }
+            }
+            kind::APPENDED => Body::Appended {
+                matched: Index(from.number()?),
+            },
+            kind::REJECTED => Body::Rejected {
+                previous: Index(from.number()?),
+                hint: from.mark()?,
+            },
+            kind::LEAD => Body::Lead,
+            kind::READ_INDEX => Body::ReadIndex {
+                context: from.u64()?,
+            },
+            kind::READ_INDEX_ANSWER => Body::ReadIndexAnswer {
+                context: from.u64()?,
+                index: Index(from.number()?),
+            },
+            kind::PROPOSE => {
+                let sequence = from.u64()?;
+                let kind = match from.u8()? {
+                    0 => RunKind::Normal,
+                    1 => RunKind::ConfChange,
+                    _ => return Err(BadMessage::Malformed),
+                };
+                let entries = from.rest();
+                match (kind, count_entries(entries)) {
+                    (_, None | Some(0)) => return Err(BadMessage::Malformed),
+                    (RunKind::ConfChange, Some(2..)) => return Err(BadMessage::Malformed),
+                    _ => {}
+                }
+                Body::Propose {
+                    sequence,
+                    kind,
+                    entries: Bytes::copy_from_slice(entries),
+                }
+            }
+            _ => return Err(BadMessage::Malformed),
+        };
+        if !from.0.is_empty() {
+            return Err(BadMessage::Malformed);
+        }
+        Ok(Self { term, body })
+    }
+}
+
+impl Runs {
+    /// Takes runs one after the other.
+    #[must_use]
+    pub fn builder() -> RunsBuilder {
+        RunsBuilder::default()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes of all runs with their heads.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The runs, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut rest = &self.0[..];
+        core::iter::from_fn(move || {
+            let (run, after) = split_run(rest)?;
+            rest = after;
+            Some(run)
+        })
+    }
+
+    /// Checks that `bytes` are what a leader of `term` may send behind `previous`.
+    fn read(bytes: &[u8], previous: Mark, term: Term) -> Result<Self, BadMessage> {
+        let mut rest = bytes;
+        let mut before = previous;
+        while !rest.is_empty() {
+            let (run, after) = split_run(rest).ok_or(BadMessage::Malformed)?;
+            let follows = run.first == before.index.next() && run.term >= before.term;
+            let alone = run.kind == RunKind::Normal || run.count == 1;
+            if !follows || !alone || run.term > term {
+                return Err(BadMessage::Malformed);
+            }
+            before = Mark {
+                index: run.last(),
+                term: run.term,
+            };
+            rest = after;
+        }
+        if before.index.0 > NUMBER_MAX || previous.term > term {
+            return Err(BadMessage::Absurd);
+        }
+        Ok(Self(Bytes::copy_from_slice(bytes)))
+    }
+}
+
+impl RunsBuilder {
+    /// Adds a run, which follows the last one.
+    pub fn push(&mut self, run: &Run<'_>) {
+        self.0.extend_from_slice(&run::head(run));
+        self.0.extend_from_slice(run.bytes);
+    }
+
+    /// Whether there is none yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn finish(self) -> Runs {
+        Runs(self.0.into())
+    }
+}
+
+struct Writer<'a>(&'a mut Vec<u8>);
+
+impl Writer<'_> {
+    fn u32(&mut self, number: u32) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn u64(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn mark(&mut self, mark: Mark) {
+        self.u64(mark.index.0);
+        self.u64(mark.term.0);
+    }
+
+    fn head(&mut self, kind: u8, term: Term) {
+        self.0.push(kind);
+        self.u64(term.0);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadMessage> {
+        let (now, later) = self.0.split_first_chunk().ok_or(BadMessage::Malformed)?;
+        self.0 = later;
+        Ok(*now)
+    }
+
+    fn u8(&mut self) -> Result<u8, BadMessage> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u64(&mut self) -> Result<u64, BadMessage> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    /// A term or an index.
+    fn number(&mut self) -> Result<u64, BadMessage> {
+        let number = self.u64()?;
+        match number <= NUMBER_MAX {
+            true => Ok(number),
+            false => Err(BadMessage::Absurd),
+        }
+    }
+
+    fn mark(&mut self) -> Result<Mark, BadMessage> {
+        Ok(Mark {
+            index: Index(self.number()?),
+            term: Term(self.number()?),
+        })
+    }
+
+    fn bool(&mut self) -> Result<bool, BadMessage> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(BadMessage::Malformed),
+        }
+    }
+
+    fn ballot(&mut self) -> Result<Ballot, BadMessage> {
+        Ok(match self.bool()? {
+            false => Ballot::Pre,
+            true => Ballot::Real,
+        })
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.0)
+    }
+}
+
+/// The first byte behind the checksum.
+mod kind {
+    pub(super) const VOTE: u8 = 1;
+    pub(super) const VOTE_ANSWER: u8 = 2;
+    pub(super) const HEARTBEAT: u8 = 3;
+    pub(super) const HEARTBEAT_ANSWER: u8 = 4;
+    pub(super) const APPEND: u8 = 5;
+    pub(super) const APPENDED: u8 = 6;
+    pub(super) const REJECTED: u8 = 7;
+    pub(super) const LEAD: u8 = 8;
+    pub(super) const READ_INDEX: u8 = 9;
+    pub(super) const READ_INDEX_ANSWER: u8 = 10;
+    pub(super) const PROPOSE: u8 = 11;
+}
+
+/// Bytes before the runs or entries of the longest kind.
+const HEAD_BYTES_MAX: usize = 64;
+
+/// Terms and indexes end here: counting on from a peer's number never overflows.
+const NUMBER_MAX: u64 = 1 << 62;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz {
+    //! What fuzzing asks of messages: what is read is written again as it was, and nothing panics.
+
+    use super::Message;
+
+    /// The body of the fuzz target `raft_message`. The checksum is made to fit, or nothing behind it would be reached.
+    pub fn raft_message(data: &[u8]) {
+        let mut bytes = crc32c::crc32c(data).to_le_bytes().to_vec();
+        bytes.extend_from_slice(data);
+        if let Ok(message) = Message::decode(&bytes) {
+            let mut again = Vec::new();
+            message.encode(&mut again);
+            assert_eq!(again, bytes);
+        }
+        // What a peer sends without a fitting checksum.
+        let _ = Message::decode(data);
+    }
+}
+
+#[cfg(test)]
+mod tests;

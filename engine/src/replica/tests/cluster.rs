@@ -1,0 +1,610 @@
+//! Whole members, each on its disk in memory, joined by a network in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::raft::Settings;
+use crate::raft::confchange::ConfChange;
+use crate::raft::config::Step;
+use crate::raft::message::Message as PeerMessage;
+
+struct Cluster {
+    /// By number, from 1.
+    members: BTreeMap<u64, Member>,
+    queue: Vec<(MemberId, MemberId, PeerMessage)>,
+    /// Nothing comes from or goes to these.
+    cut: BTreeSet<MemberId>,
+    now: Millis,
+    /// Streams are numbered in the order of the questions.
+    asked: u32,
+    starts: u64,
+}
+
+struct Member {
+    disk: MemDisk,
+    replica: Replica,
+    outcomes: Vec<(u32, Outcome)>,
+    /// While its disk hangs: what it was asked.
+    held: Option<Vec<(OpId, DiskOp)>>,
+}
+
+fn peer_urls(number: u64) -> Vec<String> {
+    vec![format!("http://127.0.0.1:{}", 2380 + number)]
+}
+
+fn id(number: u64) -> MemberId {
+    member_id(&peer_urls(number), "etcd-cluster")
+}
+
+fn described(number: u64) -> crate::member::Member {
+    crate::member::Member {
+        id: id(number),
+        name: format!("m{number}"),
+        peer_urls: peer_urls(number),
+        ..Default::default()
+    }
+}
+
+impl Member {
+    fn start(mut disk: MemDisk, config: ReplicaConfig) -> Self {
+        let replica = boot(&mut disk, config);
+        Self {
+            disk,
+            replica,
+            outcomes: Vec::new(),
+            held: None,
+        }
+    }
+
+    /// Everything that needs nobody else.
+    fn run(&mut self, now: Millis) {
+        for _ in 0..100 {
+            self.replica.turn(now);
+            let mut moved = false;
+            while let Some((id, op)) = self.replica.poll_op() {
+                if let Some(held) = &mut self.held {
+                    held.push((id, op));
+                    continue;
+                }
+                let result = self.disk.perform(op);
+                self.replica.on_disk(DiskDone { id, result });
+                moved = true;
+            }
+            let mut jobs = Vec::new();
+            self.replica.take_jobs(&mut jobs);
+            for job in jobs {
+                let done = job.run(&mut self.disk);
+                self.replica.on_job(done, now);
+                moved = true;
+            }
+            if !moved {
+                break;
+            }
+        }
+        let replies = self.replica.replies();
+        let items = replies.items.drain(..);
+        self.outcomes.extend(items.map(|(to, it)| (to.stream, it)));
+        replies.clear();
+    }
+}
+
+impl Cluster {
+    fn new(count: u64) -> Self {
+        let mut cluster = Self {
+            members: BTreeMap::new(),
+            queue: Vec::new(),
+            cut: BTreeSet::new(),
+            now: Millis(0),
+            asked: 0,
+            starts: 0,
+        };
+        for number in 1..=count {
+            let initial = (1..=count).map(described).collect();
+            cluster.start(number, MemDisk::default(), initial);
+        }
+        cluster
+    }
+
+    /// A cluster with a leader that all have heard of.
+    fn led(count: u64) -> (Self, u64) {
+        let mut cluster = Self::new(count);
+        cluster.pass(3_000);
+        let leader = cluster.leader();
+        (cluster, leader)
+    }
+
+    fn start(&mut self, number: u64, disk: MemDisk, initial: Vec<crate::member::Member>) {
+        self.starts += 1;
+        let ids: Vec<MemberId> = (1..=3).map(id).collect();
+        let config = ReplicaConfig {
+            cluster: cluster_id(&ids),
+            me: id(number),
+            name: format!("m{number}"),
+            client_urls: vec![format!("http://127.0.0.1:{}", 12_380 + number)],
+            initial,
+            request_ids: Arc::new(RequestIds::new(id(number), self.starts)),
+            raft: Settings {
+                seed: number + 1000 * self.starts,
+                ..Settings::default()
+            },
+            ..config()
+        };
+        self.members.insert(number, Member::start(disk, config));
+    }
+
+    /// Loses what is in memory.
+    fn restart(&mut self, number: u64) {
+        let member = self.members.remove(&number).expect("a member");
+        let initial = member.replica.config.initial.clone();
+        self.start(number, member.disk, initial);
+    }
+
+    fn at(&mut self, number: u64) -> &mut Member {
+        self.members.get_mut(&number).expect("a member")
+    }
+
+    fn step(&mut self) -> bool {
+        for member in self.members.values_mut() {
+            member.run(self.now);
+            let mut out = Vec::new();
+            member.replica.take_messages(&mut out);
+            let me = member.replica.config.me;
+            let out = out.into_iter().map(|(to, message)| (me, to, message));
+            self.queue.extend(out);
+        }
+        let moved = !self.queue.is_empty();
+        for (from, to, message) in self.queue.drain(..) {
+            if self.cut.contains(&from) || self.cut.contains(&to) {
+                continue;
+            }
+            let mut members = self.members.values_mut();
+            if let Some(member) = members.find(|it| it.replica.config.me == to) {
+                member.replica.on_message(from, message, self.now);
+            }
+        }
+        moved
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..500 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("the members never settle");
+    }
+
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis / 20 {
+            self.now = self.now.plus(Millis(20));
+            self.settle();
+        }
+    }
+
+    /// The only member that leads and is not cut off.
+    fn leader(&mut self) -> u64 {
+        for _ in 0..500 {
+            let cut = &self.cut;
+            let leaders = self.members.iter().filter(|(number, member)| {
+                member.replica.raft.is_leader() && !cut.contains(&id(**number))
+            });
+            if let [leader] = leaders.map(|(number, _)| *number).collect::<Vec<_>>()[..] {
+                return leader;
+            }
+            self.pass(20);
+        }
+        panic!("nobody is elected");
+    }
+
+    fn follower(&mut self) -> u64 {
+        let leader = self.leader();
+        leader % 3 + 1
+    }
+
+    fn next_stream(&mut self) -> ReplyTo {
+        self.asked += 1;
+        ReplyTo {
+            stream: self.asked,
+            ..ReplyTo::default()
+        }
+    }
+
+    /// The answer's stream.
+    fn put(&mut self, number: u64, key: &str, value: &str) -> u32 {
+        let to = self.next_stream();
+        let member = self.at(number);
+        let mut batch = Proposals::new();
+        let id = member.replica.config.request_ids.draw();
+        let body = put(key, value).encode_to_vec();
+        batch.push(Some(to), id, field::PUT, &body);
+        member.replica.propose(&mut batch).expect("room");
+        to.stream
+    }
+
+    fn read(&mut self, number: u64) -> u32 {
+        let to = self.next_stream();
+        self.at(number).replica.read_index(to);
+        to.stream
+    }
+
+    fn answer(&mut self, number: u64, stream: u32) -> Option<Outcome> {
+        let outcomes = &mut self.at(number).outcomes;
+        let at = outcomes.iter().position(|(to, _)| *to == stream)?;
+        Some(outcomes.remove(at).1)
+    }
+
+    fn change(&mut self, number: u64, step: Step, about: u64) -> u32 {
+        let to = self.next_stream();
+        let mut json = String::new();
+        described(about).write_json(&mut json, false);
+        let replica = &mut self.at(number).replica;
+        let change = ConfChange {
+            id: replica.config.request_ids.draw(),
+            step,
+            member: id(about),
+            context: json.into(),
+        };
+        replica.propose_change(Some(to), &change);
+        to.stream
+    }
+
+    fn revision(&mut self, number: u64) -> i64 {
+        let reader = self.at(number).replica.reader();
+        reader.pin().view().revision()
+    }
+
+    fn hash(&mut self, number: u64) -> HashAnswer {
+        let reader = self.at(number).replica.reader();
+        let mut job = HashJob::start(reader, 0).expect("a job");
+        loop {
+            if let Some(answer) = job.poll(1000).expect("in memory") {
+                return answer;
+            }
+        }
+    }
+}
+
+fn is_put(outcome: Option<Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Put { .. }))
+}
+
+/// Three members start as one cluster: everybody's name, URLs and the cluster version are known to all.
+#[test]
+fn three_members_become_one_cluster() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let seen = cluster.at(leader).replica.published().cluster();
+    assert_eq!(seen.cluster_version.as_deref(), Some("3.7.0"));
+    for number in 1..=3 {
+        let published = Arc::clone(cluster.at(number).replica.published());
+        assert_eq!(published.cluster(), seen);
+        let status = published.status();
+        assert!(status.is_ready);
+        assert_eq!(status.leader, Some(id(leader)));
+        assert!(!published.read_gate().is_free());
+    }
+    assert!(seen.members.iter().all(|it| it.client_urls.len() == 1));
+}
+
+/// Whoever is asked, all apply, and only who was asked answers.
+#[test]
+fn puts_through_any_member_reach_all() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let mut streams = Vec::new();
+    for round in 0..5 {
+        for number in 1..=3 {
+            let stream = cluster.put(number, &format!("k{number}"), &format!("v{round}"));
+            streams.push((number, stream));
+        }
+        cluster.settle();
+    }
+    for (number, stream) in streams {
+        assert!(is_put(cluster.answer(number, stream)));
+    }
+    let hash = cluster.hash(leader);
+    for number in 1..=3 {
+        assert_eq!(cluster.revision(number), 16);
+        assert_eq!(cluster.hash(number), hash);
+        assert!(cluster.at(number).outcomes.is_empty());
+    }
+}
+
+/// C2: a read on any member sees what was acknowledged before it came.
+#[test]
+fn reads_are_linearizable_on_every_member() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let stream = cluster.put(leader, "a", "1");
+    cluster.settle();
+    assert!(is_put(cluster.answer(leader, stream)));
+    for number in 1..=3 {
+        let stream = cluster.read(number);
+        cluster.settle();
+        assert_eq!(cluster.answer(number, stream), Some(Outcome::Readable));
+        assert_eq!(cluster.revision(number), 2);
+    }
+}
+
+/// M17: a member that is cut off answers no linearizable read, whatever it believes to be.
+#[test]
+fn a_member_that_is_cut_off_answers_no_read() {
+    let (mut cluster, leader) = Cluster::led(3);
+    cluster.cut.insert(id(leader));
+    let early = cluster.read(leader);
+    cluster.settle();
+    let other = cluster.leader();
+    let stream = cluster.put(other, "a", "1");
+    cluster.settle();
+    assert!(is_put(cluster.answer(other, stream)));
+    let late = cluster.read(leader);
+    cluster.pass(4_000);
+    assert_eq!(cluster.answer(leader, early), None);
+    assert_eq!(cluster.answer(leader, late), None);
+    cluster.pass(5_000);
+    for stream in [early, late] {
+        let refused = Outcome::Refused(Refused::LeaderChanged);
+        assert_eq!(cluster.answer(leader, stream), Some(refused));
+    }
+    // Asked before the cut heals, answered after: with the new state.
+    let stream = cluster.read(leader);
+    cluster.cut.clear();
+    cluster.pass(1_500);
+    assert_eq!(cluster.answer(leader, stream), Some(Outcome::Readable));
+    assert_eq!(cluster.revision(leader), 2);
+}
+
+/// R1: the leader's own flush is not waited for if two others have it, but its own state is.
+#[test]
+fn a_put_is_answered_when_a_majority_of_disks_has_it() {
+    let (mut cluster, leader) = Cluster::led(3);
+    for number in 1..=3 {
+        if number != leader {
+            cluster.at(number).held = Some(Vec::new());
+        }
+    }
+    let stream = cluster.put(leader, "a", "1");
+    cluster.settle();
+    assert_eq!(cluster.answer(leader, stream), None);
+    let follower = cluster.follower();
+    let member = cluster.at(follower);
+    for (id, op) in member.held.take().expect("hangs") {
+        let result = member.disk.perform(op);
+        member.replica.on_disk(DiskDone { id, result });
+    }
+    cluster.settle();
+    assert!(is_put(cluster.answer(leader, stream)));
+}
+
+/// Nothing that was acknowledged is lost when the leader goes, and the others go on.
+#[test]
+fn another_member_takes_over() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let stream = cluster.put(leader, "a", "1");
+    cluster.settle();
+    assert!(is_put(cluster.answer(leader, stream)));
+    cluster.cut.insert(id(leader));
+    let unknown = cluster.put(leader, "b", "lost");
+    cluster.settle();
+    assert_eq!(cluster.answer(leader, unknown), None);
+    let next = cluster.leader();
+    assert_ne!(next, leader);
+    let stream = cluster.put(next, "c", "1");
+    cluster.settle();
+    assert!(is_put(cluster.answer(next, stream)));
+    cluster.cut.clear();
+    cluster.pass(2_000);
+    // Its entry was replaced: whoever waits hears that it is lost.
+    let refused = Outcome::Refused(Refused::TimeoutLeaderFailed);
+    assert_eq!(cluster.answer(leader, unknown), Some(refused));
+    let hash = cluster.hash(next);
+    for number in 1..=3 {
+        assert_eq!(cluster.revision(number), 3);
+        assert_eq!(cluster.hash(number), hash);
+    }
+}
+
+/// A follower keeps proposals while there is no leader, and gives up after etcd's time.
+#[test]
+fn proposals_wait_for_a_leader_but_not_for_ever() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let follower = cluster.follower();
+    cluster.cut.insert(id(leader));
+    cluster.pass(500);
+    let soon = cluster.put(follower, "a", "1");
+    cluster.pass(6_000);
+    assert_ne!(cluster.leader(), leader);
+    let answer = cluster.answer(follower, soon);
+    assert!(
+        is_put(answer) || answer == Some(Outcome::Refused(Refused::TimeoutLeaderFailed)),
+        "{answer:?}"
+    );
+    let late = cluster.put(leader, "b", "1");
+    cluster.pass(6_900);
+    assert_eq!(cluster.answer(leader, late), None);
+    cluster.pass(1_500);
+    let refused = Outcome::Refused(Refused::TimeoutLeaderFailed);
+    assert_eq!(cluster.answer(leader, late), Some(refused));
+}
+
+/// A5: a forwarded proposal that arrives twice, late, or in another term is executed once at most.
+#[test]
+fn a_forwarded_proposal_is_executed_once() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let follower = cluster.follower();
+    let stream = cluster.put(follower, "a", "1");
+    cluster.at(follower).run(Millis(0));
+    let mut out = Vec::new();
+    cluster.at(follower).replica.take_messages(&mut out);
+    assert_eq!(out.len(), 1);
+    let message = out[0].1.clone();
+    for _ in 0..3 {
+        let now = cluster.now;
+        let replica = &mut cluster.at(leader).replica;
+        replica.on_message(id(follower), message.clone(), now);
+        cluster.settle();
+    }
+    assert!(is_put(cluster.answer(follower, stream)));
+    assert_eq!(cluster.revision(leader), 2);
+    let stream = cluster.next_stream();
+    cluster.at(leader).replica.transfer(id(follower), stream);
+    cluster.pass(500);
+    assert_eq!(cluster.leader(), follower);
+    let now = cluster.now;
+    for number in [leader, follower] {
+        let replica = &mut cluster.at(number).replica;
+        replica.on_message(id(follower), message.clone(), now);
+        replica.on_message(id(leader), message.clone(), now);
+    }
+    cluster.settle();
+    assert_eq!(cluster.revision(follower), 2);
+}
+
+/// M5: everybody loses power at once; all that was acknowledged is there again.
+#[test]
+fn a_restart_of_everybody_keeps_what_was_acknowledged() {
+    let (mut cluster, leader) = Cluster::led(3);
+    for number in 0..20 {
+        cluster.put(leader, &format!("k{number}"), "v");
+    }
+    cluster.settle();
+    let hash = cluster.hash(leader);
+    for number in 1..=3 {
+        cluster.restart(number);
+    }
+    cluster.pass(3_000);
+    cluster.leader();
+    for number in 1..=3 {
+        assert_eq!(cluster.revision(number), 21);
+        assert_eq!(cluster.hash(number), hash);
+        assert!(cluster.at(number).replica.published().status().is_ready);
+    }
+}
+
+/// A member that was away gets what it missed, also after a restart.
+#[test]
+fn a_member_that_was_away_catches_up() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let follower = cluster.follower();
+    cluster.cut.insert(id(follower));
+    for number in 0..200 {
+        cluster.put(leader, &format!("k{number}"), "v");
+        cluster.settle();
+    }
+    cluster.restart(follower);
+    cluster.pass(1_000);
+    cluster.cut.clear();
+    cluster.pass(1_000);
+    assert_eq!(cluster.revision(follower), 201);
+    let hash = cluster.hash(leader);
+    assert_eq!(cluster.hash(follower), hash);
+}
+
+/// A fourth member joins as a learner with an empty directory, catches up, and is promoted; then it counts.
+#[test]
+fn a_member_joins_and_is_promoted() {
+    let (mut cluster, leader) = Cluster::led(3);
+    cluster.put(leader, "a", "1");
+    cluster.settle();
+    // Through a follower, which forwards.
+    let follower = cluster.follower();
+    let stream = cluster.change(follower, Step::AddLearner(id(4)), 4);
+    cluster.settle();
+    assert_eq!(
+        cluster.answer(follower, stream),
+        Some(Outcome::MembersChanged)
+    );
+    cluster.start(4, MemDisk::default(), Vec::new());
+    cluster.pass(1_000);
+    assert_eq!(cluster.revision(4), 2);
+    let status = cluster.at(4).replica.published().status();
+    assert!(status.is_learner);
+    assert!(status.is_ready);
+    let stream = cluster.change(leader, Step::AddVoter(id(4)), 4);
+    cluster.pass(500);
+    assert_eq!(
+        cluster.answer(leader, stream),
+        Some(Outcome::MembersChanged)
+    );
+    assert!(!cluster.at(4).replica.published().status().is_learner);
+    let known: Vec<Index> = cluster.at(leader).replica.peers().map(|it| it.1).collect();
+    let last = cluster.at(leader).replica.raft.log().last().index;
+    assert_eq!(known, [last; 3]);
+    cluster.restart(4);
+    cluster.pass(500);
+    assert_eq!(cluster.revision(4), 2);
+}
+
+/// P9: a leader that stops hands over first, so that nobody waits for its silence, and everything taken over is answered.
+#[test]
+fn a_leader_that_stops_hands_over() {
+    let (mut cluster, leader) = Cluster::led(3);
+    let stream = cluster.put(leader, "a", "1");
+    cluster.at(leader).replica.stop();
+    cluster.pass(100);
+    assert!(is_put(cluster.answer(leader, stream)));
+    assert!(cluster.at(leader).replica.is_stopped());
+    let member = cluster.members.remove(&leader).expect("a member");
+    let next = cluster.leader();
+    assert_ne!(next, leader);
+    let initial = member.replica.config.initial.clone();
+    cluster.start(leader, member.disk, initial);
+    cluster.pass(1_000);
+    assert_eq!(cluster.leader(), next);
+    assert_eq!(cluster.revision(leader), 2);
+}
+
+/// A leader that nobody can follow stops all the same.
+#[test]
+fn a_leader_without_followers_stops() {
+    let (mut cluster, leader) = Cluster::led(3);
+    cluster.cut.insert(id(leader));
+    cluster.at(leader).replica.stop();
+    cluster.pass(2_000);
+    assert!(cluster.at(leader).replica.is_stopped());
+}
+
+/// D12: a leader whose disk hangs lets another lead; its clients are told.
+#[test]
+fn a_leader_whose_disk_hangs_hands_over() {
+    let (mut cluster, leader) = Cluster::led(3);
+    cluster.at(leader).held = Some(Vec::new());
+    let stream = cluster.put(leader, "a", "1");
+    cluster.pass(1_500);
+    let next = cluster.leader();
+    assert_ne!(next, leader);
+    let other = cluster.put(next, "b", "1");
+    cluster.settle();
+    assert!(is_put(cluster.answer(next, other)));
+    let member = cluster.at(leader);
+    for (id, op) in member.held.take().expect("hangs") {
+        let result = member.disk.perform(op);
+        member.replica.on_disk(DiskDone { id, result });
+    }
+    cluster.pass(500);
+    // Two disks had it: it was not lost.
+    assert!(is_put(cluster.answer(leader, stream)));
+    assert_eq!(cluster.revision(leader), 3);
+}
+
+/// R2: a member whose disk fails says nothing more; the others go on.
+#[test]
+fn a_member_with_a_failed_disk_is_silent() {
+    let (mut cluster, leader) = Cluster::led(3);
+    cluster.at(leader).held = Some(Vec::new());
+    cluster.put(leader, "a", "1");
+    cluster.settle();
+    let member = cluster.at(leader);
+    for (id, op) in member.held.take().expect("hangs") {
+        let error = DiskError {
+            site: op.site(),
+            kind: DiskErrorKind::Failed,
+            errno: Some(5),
+        };
+        let result = Err(error);
+        member.replica.on_disk(DiskDone { id, result });
+    }
+    cluster.pass(500);
+    let mut out = Vec::new();
+    cluster.at(leader).replica.take_messages(&mut out);
+    assert!(out.is_empty());
+    cluster.pass(4_000);
+    assert_ne!(cluster.leader(), leader);
+}
