@@ -381,6 +381,20 @@ pub(crate) fn read_pages(
     }
 }
 
+/// The bytes `from..to`, cut where the pages end.
+pub(crate) fn copied(pages: &Pages, from: usize, to: usize) -> Vec<u8> {
+    let to = to.min(pages.bytes());
+    let mut bytes = Vec::with_capacity(to.saturating_sub(from));
+    let mut at = from;
+    while at < to {
+        let begin = at % PAGE_BYTES;
+        let end = PAGE_BYTES.min(begin + to - at);
+        bytes.extend_from_slice(&pages.as_slice()[at / PAGE_BYTES].0[begin..end]);
+        at += end - begin;
+    }
+    bytes
+}
+
 /// Removes a file; one that is not there is no error.
 ///
 /// # Errors

@@ -175,6 +175,18 @@ pub const TREE_LEVELS_MAX: usize = 16;
 /// Reads, hashes and checkpoints in flight that outlive their pin. When all places are taken the next one is refused as busy.
 pub const HOLDS_MAX: usize = 1024;
 
+/// Parts of files that reads found missing and the loop has not heard of yet; a read that is not noted asks again.
+pub const PARTS_WANTED_MAX: usize = 1024;
+
+/// Such parts that are read at a time: enough to keep a fast disk busy, and 2 MiB of buffers.
+pub const PART_READS_MAX: usize = 32;
+
+/// A part that cannot be read is read so often in all; then what it holds is lost.
+pub const PART_READ_TRIES: u32 = 3;
+
+/// Frames that a background job keeps beside the cache: what one step of it needs at once, and a little more.
+pub const ASIDE_FRAMES_MAX: usize = 8;
+
 /// Compaction hashes that are remembered, as in etcd.
 pub const COMPACT_HASHES_MAX: usize = 10;
 
@@ -248,8 +260,11 @@ pub const BLEMISHES_MAX: usize = 1000;
 /// One chunk of a checkpoint file.
 pub const CHECKPOINT_CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// Log operations in flight: one frame and one superblock, with room for reads later.
+/// Log operations in flight: one frame and one superblock, with some room.
 pub const WAL_IO_OPS_MAX: usize = 8;
+
+/// All operations in flight.
+pub const IO_OPS_MAX: usize = WAL_IO_OPS_MAX + PART_READS_MAX;
 
 /// A submission that the kernel asks to repeat is repeated this often, then it is an error.
 pub const WAL_IO_TRIES: u32 = 1000;

@@ -20,8 +20,8 @@ use basalt_engine::wal::{
 };
 
 use crate::config::Config;
-use crate::log;
 use crate::log::log_contract::ADDED_MEMBER;
+use crate::{log, memory};
 
 /// A member that only needs somebody to turn it.
 pub struct Booted {
@@ -86,6 +86,10 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
             )
         }
     };
+    let cache_bytes = config
+        .limits
+        .cache_bytes
+        .unwrap_or_else(memory::cache_bytes);
     let request_ids = Arc::new(RequestIds::new(identity.member, unix_millis()));
     let replica_config = ReplicaConfig {
         cluster: identity.cluster,
@@ -103,8 +107,11 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         auto_compaction: config.auto_compaction,
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,
-        checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES,
-        store: StoreConfig::default(),
+        checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES.min(cache_bytes.max(CHECKPOINT_BYTES)),
+        store: StoreConfig {
+            cache_bytes,
+            ..StoreConfig::default()
+        },
         raft: Settings {
             // Another one at each start, and for each member.
             seed: unix_millis() ^ identity.member.0,

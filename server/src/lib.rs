@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod http;
 pub mod inspect;
 pub mod log;
+mod memory;
 pub mod metrics;
 pub mod restore;
 pub mod shutdown;

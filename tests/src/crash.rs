@@ -4,9 +4,9 @@
 //! then [`check`].
 
 use basalt_engine::apply::Meta;
-use basalt_engine::disk::{DiskDone, DiskOp, File};
+use basalt_engine::disk::{Disk, DiskAnswer, DiskDone, DiskOp, File, Pages};
 use basalt_engine::lease::Lease;
-use basalt_engine::mvcc::{BadSegment, Store, StoreConfig};
+use basalt_engine::mvcc::{BadSegment, PartRead, Store, StoreConfig};
 use basalt_engine::replica::{BadContent, CheckpointContent, CheckpointJob};
 use basalt_engine::types::{ClusterId, HardState, Index, LeaseId, MemberId, Run, RunKind, Term};
 use basalt_engine::wal::{
@@ -182,36 +182,81 @@ impl State {
         }
     }
 
-    fn compact(&mut self) {
-        let revision = self.store.revision();
-        if self.store.compact(revision).is_ok() {
-            while self.store.poll_space(1000) == Ok(true) {
-                self.store.publish();
+    /// False if a record could not be read: then it is not finished.
+    fn compact(&mut self, disk: &mut Sim) -> bool {
+        // Refused while nothing was written since the last one.
+        let _ = self.store.compact(self.store.revision());
+        loop {
+            let part = match self.store.poll_space(1000) {
+                Ok(true) => {
+                    self.store.publish();
+                    continue;
+                }
+                Ok(false) => return true,
+                Err(part) => part,
+            };
+            let taken = read_part(disk, &part)
+                .and_then(|(pages, bytes)| self.store.on_space_part(&part, &pages, bytes));
+            if taken.is_err() {
+                return false;
             }
         }
     }
 
-    fn log(&self) -> Log {
-        let entry = |number: u64| {
-            let record = self
-                .store
-                .view()
-                .get_at(&number.to_be_bytes(), i64::MAX)
-                .expect("in memory")
-                .expect("never deleted");
-            let (term, crc) = record.value.split_at(8);
-            (
-                u64::from_le_bytes(term.try_into().expect("eight bytes")),
-                u32::from_le_bytes(crc.try_into().expect("four bytes")),
-            )
-        };
-        (1..=self.applied).map(entry).collect()
+    /// Reads every record that makes the log, a few in memory at a time.
+    fn log(&mut self, disk: &mut Sim) -> Result<Log, Corrupt> {
+        let mut log = Log::new();
+        while (log.len() as u64) < self.applied {
+            let key = (log.len() as u64 + 1).to_be_bytes();
+            if let Ok(record) = self.store.view().get_at(&key, i64::MAX) {
+                let value = record.expect("never deleted").value;
+                let (term, crc) = value.split_at(8);
+                log.push((
+                    u64::from_le_bytes(term.try_into().expect("eight bytes")),
+                    u32::from_le_bytes(crc.try_into().expect("four bytes")),
+                ));
+                continue;
+            }
+            self.store.evict();
+            for part in self.store.take_wanted() {
+                read_part(disk, &part)
+                    .and_then(|(pages, bytes)| self.store.on_part(&part, &pages, bytes))
+                    .map_err(corrupt)?;
+            }
+        }
+        Ok(log)
+    }
+}
+
+/// As a member does: a read that fails is made three times.
+fn read_part(disk: &mut Sim, part: &PartRead) -> Result<(Pages, usize), BadSegment> {
+    let mut tries = 3;
+    loop {
+        tries -= 1;
+        match disk.perform(part.op()) {
+            Ok(DiskAnswer::Read { pages, bytes }) => return Ok((pages, bytes)),
+            Ok(other) => panic!("a read answered {other:?}"),
+            Err(error) if tries == 0 => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+}
+
+fn corrupt(bad: BadSegment) -> Corrupt {
+    match bad {
+        BadSegment::Disk(error) => Corrupt::Disk(error),
+        BadSegment::Rotten { file, offset, .. } => Corrupt::Rotten {
+            file,
+            offset,
+            what: Rot::Chunk { chunk: 0 },
+        },
     }
 }
 
 /// So small that a few entries fill a segment.
 const STORE: StoreConfig = StoreConfig {
     segment_bytes: 1800,
+    cache_bytes: 3000,
 };
 
 /// Makes a directory and starts a member on it.
@@ -259,7 +304,7 @@ pub fn read_with(disk: &mut Sim, accept_data_loss: bool) -> Result<Read, Corrupt
     {
         state = read_checkpoint(disk, block.checkpoint)?;
     }
-    let mut log = state.log();
+    let mut log = state.log(disk)?;
     let floor = log.len() as u64;
     let mut committed = floor;
     let mut on_event = |event: Replayed<'_>| match event {
@@ -299,22 +344,18 @@ fn read_checkpoint(disk: &mut Sim, index: Index) -> Result<State, Corrupt> {
     let named = content.named();
     let finished = content.finish(disk, IDENTITY.salt, &mut |_, _| {});
     let (meta, mut store, _) = finished.map_err(|bad| match bad {
-        BadContent::Segment(BadSegment::Disk(error)) => Corrupt::Disk(error),
-        BadContent::Segment(BadSegment::Rotten { file, offset, .. }) => Corrupt::Rotten {
-            file,
-            offset,
-            what: Rot::Chunk { chunk: 0 },
-        },
+        BadContent::Segment(bad) => corrupt(bad),
         other => panic!("the checkpoint is whole: {other}"),
     })?;
     assert_eq!(meta.applied.0, index);
     store.set_leases(meta.leases);
-    let state = State {
+    let mut state = State {
         store,
         applied: index.0,
         named,
     };
-    state.check_leases(&state.log());
+    let log = state.log(disk)?;
+    state.check_leases(&log);
     Ok(state)
 }
 
@@ -507,8 +548,8 @@ impl Member {
         for entry in &self.log[small(state.applied)..small(upto.0)] {
             state.apply(*entry);
         }
-        if self.rng.bool() {
-            state.compact();
+        if self.rng.bool() && !state.compact(&mut self.disk) {
+            return;
         }
         let meta = Meta {
             applied: (upto, self.hard.term),

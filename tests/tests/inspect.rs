@@ -112,7 +112,10 @@ fn checkpoint(disk: &mut dyn Disk) -> Result<(), Corrupt> {
 /// The files that it names.
 fn checkpoint_of_segments(disk: &mut dyn Disk) -> Result<Vec<u64>, Corrupt> {
     let segment_bytes = 64 << 10;
-    let (mut store, _) = Store::new(StoreConfig { segment_bytes });
+    let (mut store, _) = Store::new(StoreConfig {
+        segment_bytes,
+        ..StoreConfig::default()
+    });
     for place in 0..400 {
         let key = format!("key-{}", place % 100);
         store.write().put(key.as_bytes(), &[b'v'; 900], LeaseId(0));

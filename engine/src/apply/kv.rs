@@ -83,7 +83,10 @@ pub(super) fn put_with_previous(
 ) -> Result<Option<()>, NeedRead> {
     let mut lease = LeaseId(request.lease);
     let mut value = request.value;
-    let previous = write.get(request.key)?;
+    let previous = match request.prev_kv || request.ignore_value {
+        true => write.get(request.key)?,
+        false => write.meta(request.key),
+    };
     match &previous {
         Some(previous) => {
             if request.ignore_lease {
@@ -118,7 +121,7 @@ pub(super) fn delete_range(
     let range = KeyRange::new(request.key, request.range_end);
     let deleted = if request.prev_kv {
         let view = write.view();
-        let count = view.count(&range, view.revision())?;
+        let count = view.count_newest(&range);
         hot::put_uint_field(out, DELETED, count);
         write_previous(&view, &range, out)?;
         delete_all(write, &range)

@@ -1,8 +1,8 @@
 //! THE place where state changes.
 //!
 //! Promises: the same entries make the same state and the same answers on every member; a refused
-//! command leaves no trace; `NeedRead` comes before anything is changed, so that the entry can be
-//! applied again. Never: a clock, a random number, a file, or a word about terms and logs beyond the
+//! command leaves no trace; an entry that answers `NeedRead` can be applied again and ends as if it
+//! never had. Never: a clock, a random number, a file, or a word about terms and logs beyond the
 //! entry's own. Start at `Machine::apply`.
 
 mod alarm;
@@ -99,7 +99,7 @@ pub enum Applied {
 /// Why an entry cannot be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
-    /// Apply it again when this segment is in memory. Nothing was changed.
+    /// Apply it again when this is in memory. It may be done in part, which nobody may see.
     #[error("a segment must be read first")]
     NeedRead(NeedRead),
     /// The slice is used up: apply it again after the next `begin_slice`. It may be done in part,
@@ -149,7 +149,7 @@ impl Machine {
     /// outcome's range lies behind what was there.
     ///
     /// # Errors
-    /// See [`Halt`]; nothing is changed, but by `More`, and `out` is as it was.
+    /// See [`Halt`]; `out` is as it was, and so is the state unless `is_mid_entry` says that there is more to do.
     #[inline]
     pub fn apply(
         &mut self,
@@ -196,6 +196,12 @@ impl Machine {
             Some(Job::Revoke(job)) => job.has_changed(),
             None => false,
         }
+    }
+
+    /// Whether the next entry goes on where it stopped when it is applied again, and does not begin anew.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.job.is_some()
     }
 
     fn dispatch(

@@ -2,6 +2,7 @@
 
 use core::ops::ControlFlow;
 
+use basalt_pb::etcdserverpb::range_request::SortTarget;
 use basalt_pb::hot::{
     self, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, RequestOps, TxnRequest,
 };
@@ -230,12 +231,12 @@ impl Run<'_> {
 
     /// The store's revision once `range` is deleted: the header of a deletion comes before it and depends on whether there is
     /// anything.
-    pub(super) fn revision_after(&self, range: &KeyRange<'_>) -> Result<i64, NeedRead> {
+    pub(super) fn revision_after(&self, range: &KeyRange<'_>) -> i64 {
         let view = self.write.view();
-        Ok(match view.count(range, view.revision())? > 0 {
+        match view.count_newest(range) > 0 {
             true => self.before + 1,
             false => view.revision(),
-        })
+        }
     }
 
     fn delete_range(
@@ -244,7 +245,7 @@ impl Run<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), NeedRead> {
         let range = KeyRange::new(request.key, request.range_end);
-        let revision = self.revision_after(&range)?;
+        let revision = self.revision_after(&range);
         write_revision(out, revision);
         delete_range(&mut self.write, request, out)?;
         assert!(self.write.view().revision() == revision);
@@ -281,30 +282,36 @@ fn prefetch(
     request: &TxnRequest<'_>,
     path: &mut core::slice::Iter<'_, bool>,
 ) -> Result<(), NeedRead> {
-    let read = |key, end, revision| {
+    let read = |key, end, revision, want| {
         let range = KeyRange::new(key, end);
         let mut resume = Resume::default();
         let each = |_: &Record<'_>| ControlFlow::Continue(());
-        view.visit(
-            &range,
-            revision,
-            Want::Values,
-            &mut resume,
-            SliceBound::NONE,
-            each,
-        )
+        view.visit(&range, revision, want, &mut resume, SliceBound::NONE, each)
     };
     for op in taken(request, path) {
         match op {
             RequestOp::Range(request) => {
+                // At an older revision a key that an op before it changes is looked for by its records.
+                let by_index = request.revision <= 0
+                    && (request.keys_only || request.count_only)
+                    && request.sort_target != SortTarget::Value as i32;
+                let want = match by_index {
+                    true => Want::Keys,
+                    false => Want::Values,
+                };
                 let revision = RangeQuery::revision_of(&request, view.revision());
-                read(request.key, request.range_end, revision)?;
+                read(request.key, request.range_end, revision, want)?;
             }
             RequestOp::Put(request) if !is_plain(&request) => {
-                read(request.key, &[], view.revision())?;
+                read(request.key, &[], view.revision(), Want::Values)?;
             }
             RequestOp::DeleteRange(request) if request.prev_kv => {
-                read(request.key, request.range_end, view.revision())?;
+                read(
+                    request.key,
+                    request.range_end,
+                    view.revision(),
+                    Want::Values,
+                )?;
             }
             RequestOp::Txn(inner) => prefetch(view, &inner, path)?,
             RequestOp::Put(_) | RequestOp::DeleteRange(_) | RequestOp::None => {}

@@ -1,4 +1,5 @@
-//! The fallback: one thread performs the log's operations with blocking calls and rings an eventfd.
+//! The fallback: one thread performs the log's operations with blocking calls and rings an eventfd, another one reads, so that
+//! no write waits for a read.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,14 +11,21 @@ use rustix::event::EventfdFlags;
 
 use super::BlockingDisk;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
-use crate::limits::WAL_IO_OPS_MAX;
+use crate::limits::IO_OPS_MAX;
 
 #[derive(Debug)]
 pub(super) struct Pwrite {
-    /// `None` only while dropping: the thread ends when it is gone.
-    questions: Option<SyncSender<(OpId, DiskOp)>>,
+    writer: Asked,
+    reader: Asked,
     answers: Arc<Answers>,
     in_flight: usize,
+}
+
+/// One of the threads.
+#[derive(Debug)]
+struct Asked {
+    /// `None` only while dropping: the thread ends when it is gone.
+    questions: Option<SyncSender<(OpId, DiskOp)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -36,23 +44,24 @@ impl Pwrite {
             some: Condvar::new(),
             event,
         });
-        let (questions, from) = sync_channel(WAL_IO_OPS_MAX);
-        let to = Arc::clone(&answers);
-        let thread = Builder::new()
-            .name("wal-io".to_owned())
-            .spawn(move || work(disk, &from, &to))?;
+        let writer = Asked::start("wal-io", disk.clone(), &answers)?;
+        let reader = Asked::start("read-io", disk, &answers)?;
         Ok(Self {
-            questions: Some(questions),
+            writer,
+            reader,
             answers,
             in_flight: 0,
-            thread: Some(thread),
         })
     }
 
     pub(super) fn submit(&mut self, id: OpId, op: DiskOp) {
-        assert!(self.in_flight < WAL_IO_OPS_MAX);
+        assert!(self.in_flight < IO_OPS_MAX);
         self.in_flight += 1;
-        let questions = self.questions.as_ref().expect("there until dropped");
+        let thread = match op {
+            DiskOp::Read { .. } => &self.reader,
+            _ => &self.writer,
+        };
+        let questions = thread.questions.as_ref().expect("there until dropped");
         questions
             .send((id, op))
             .expect("the thread lives as long as this");
@@ -87,7 +96,21 @@ impl Pwrite {
     }
 }
 
-impl Drop for Pwrite {
+impl Asked {
+    fn start(name: &str, disk: BlockingDisk, answers: &Arc<Answers>) -> io::Result<Self> {
+        let (questions, from) = sync_channel(IO_OPS_MAX);
+        let to = Arc::clone(answers);
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(disk, &from, &to))?;
+        Ok(Self {
+            questions: Some(questions),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Asked {
     fn drop(&mut self) {
         self.questions = None;
         if let Some(thread) = self.thread.take() {

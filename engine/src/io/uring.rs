@@ -1,5 +1,5 @@
-//! io_uring: the log's writes from the loop's own thread, flushes in the kernel's.
-// Unsafe because the kernel reads the buffers after `push` returned.
+//! io_uring: the log's writes and the reads of records from the loop's own thread, flushes in the kernel's.
+// Unsafe because the kernel reads and fills the buffers after `push` returned.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,14 +13,14 @@ use super::blocking::{disk_error, short};
 use super::pwrite::ring;
 use super::{BlockingDisk, aligned};
 use crate::disk::{Disk, DiskAnswer, DiskDone, DiskError, DiskOp, OpId, PAGE_BYTES, Pages, Site};
-use crate::limits::{WAL_IO_OPS_MAX, WAL_IO_TRIES};
+use crate::limits::{IO_OPS_MAX, WAL_IO_TRIES};
 
 pub(super) struct Uring {
     ring: IoUring,
     event: OwnedFd,
     disk: BlockingDisk,
     /// By the number that the kernel carries. A `Some` is in the kernel's hands.
-    slots: [Option<Flight>; WAL_IO_OPS_MAX],
+    slots: [Option<Flight>; IO_OPS_MAX],
     done: Vec<DiskDone>,
 }
 
@@ -31,7 +31,7 @@ struct Flight {
     file: Arc<OwnedFd>,
     pages: Pages,
     offset: u64,
-    /// Bytes that are written.
+    /// Bytes that are written, or read.
     written: usize,
     stage: Stage,
     tries: u32,
@@ -45,6 +45,7 @@ enum Stage {
         then_flush: bool,
     },
     Flush,
+    Read,
 }
 
 /// Whether io_uring can be used here.
@@ -60,7 +61,7 @@ fn new_ring() -> io::Result<IoUring> {
         let what = what.to_owned();
         move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
     };
-    let entries = u32::try_from(WAL_IO_OPS_MAX).expect("a few");
+    let entries = u32::try_from(IO_OPS_MAX).expect("a few");
     let plain = || IoUring::builder().dontfork().build(entries);
     // Without interrupts for completions where the kernel knows that (5.19).
     let ring = IoUring::builder()
@@ -73,7 +74,8 @@ fn new_ring() -> io::Result<IoUring> {
     ring.submitter()
         .register_probe(&mut probe)
         .map_err(told("io_uring_register"))?;
-    let known = probe.is_supported(opcode::Write::CODE) && probe.is_supported(opcode::Fsync::CODE);
+    let known = [opcode::Write::CODE, opcode::Fsync::CODE, opcode::Read::CODE];
+    let known = known.into_iter().all(|code| probe.is_supported(code));
     if !known || !ring.params().is_feature_nodrop() {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -92,7 +94,7 @@ impl Uring {
             ring,
             event,
             disk,
-            slots: [const { None }; WAL_IO_OPS_MAX],
+            slots: [const { None }; IO_OPS_MAX],
             done: Vec::new(),
         })
     }
@@ -132,7 +134,13 @@ impl Uring {
                     .map(|fd| flight(fd, Pages::default(), 0, Stage::Flush)),
                 None,
             ),
-            // The running log asks for nothing else; whoever does waits for it.
+            DiskOp::Read { file, offset, into } => (
+                shared
+                    .file(file)
+                    .map(|fd| flight(fd, into, offset, Stage::Read)),
+                None,
+            ),
+            // A running member asks for nothing else; whoever does waits for it.
             other => (Err(rustix::io::Errno::OPNOTSUPP), Some(other)),
         };
         match (result, op) {
@@ -174,7 +182,7 @@ impl Uring {
             .slots
             .iter()
             .position(Option::is_none)
-            .expect("the log has few operations in flight");
+            .expect("as many as may be in flight");
         let flight = self.slots[slot].insert(flight);
         let fd = types::Fd(flight.file.as_raw_fd());
         let entry = match flight.stage {
@@ -191,6 +199,14 @@ impl Uring {
             Stage::Flush => opcode::Fsync::new(fd)
                 .flags(types::FsyncFlags::DATASYNC)
                 .build(),
+            Stage::Read => {
+                let pages = flight.pages.as_mut_slice();
+                let rest = &mut aligned::bytes_mut(pages)[flight.written..];
+                let length = u32::try_from(rest.len()).expect("a frame has less than 4 GiB");
+                opcode::Read::new(fd, rest.as_mut_ptr(), length)
+                    .offset(flight.offset + flight.written as u64)
+                    .build()
+            }
         };
         let entry = entry.user_data(slot as u64);
         // SAFETY: the buffer and the descriptor belong to the flight, which stays in its slot, unmoved and unchanged on the
@@ -254,6 +270,19 @@ impl Uring {
             }
             return;
         };
+        if flight.stage == Stage::Read {
+            flight.written += bytes;
+            // Past the page cache a piece that is no whole page can only be the end of the file.
+            let is_end = bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES);
+            if !is_end && flight.written < flight.pages.bytes() {
+                self.launch(flight);
+            } else {
+                let (id, pages, bytes) = (flight.id, flight.pages, flight.written);
+                let result = Ok(DiskAnswer::Read { pages, bytes });
+                self.done.push(DiskDone { id, result });
+            }
+            return;
+        }
         let Stage::Write { then_flush, .. } = flight.stage else {
             let is_write = !flight.pages.is_empty();
             let answer = if is_write {
@@ -299,7 +328,7 @@ impl Drop for Uring {
             let _ = self.ring.submit_and_wait(1);
         }
         for flight in self.slots.iter_mut().filter_map(Option::take) {
-            // The kernel may still read it.
+            // The kernel may still use it.
             core::mem::forget(flight);
         }
     }

@@ -1,8 +1,9 @@
 use std::ops::ControlFlow;
 
+use super::revlog::Position;
 use super::revlog::record::Stored;
-use super::revlog::{NeedRead, Position};
 use super::view::{Record, View};
+use super::wants::NeedRead;
 
 /// Where a walk over the changes of a store goes on: at the first change of a revision, or in the
 /// middle of one.

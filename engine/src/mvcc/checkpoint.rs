@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::digest::Digests;
 use super::hold::{Hold, HoldRefused};
 use super::page::{BadIndex, IndexCursor};
@@ -8,7 +9,7 @@ use super::revlog::file::{FileRef, SegmentFile};
 use super::revlog::frame::WORD_MAX;
 use super::revlog::packed::WordSet;
 use super::revlog::record::{long, word};
-use super::revlog::{BadSegment, NeedRead, SegmentId};
+use super::revlog::{BadSegment, SegmentId};
 use super::store::{Marks, Reader, Store};
 use super::view::Record;
 use crate::disk::{Disk, DiskError};
@@ -34,6 +35,7 @@ pub struct CheckpointCursor {
     /// Files that the content names.
     named: Vec<u64>,
     index: IndexCursor,
+    aside: Aside,
     phase: Phase,
 }
 
@@ -132,6 +134,7 @@ impl Store {
             at: 0,
             named: Vec::new(),
             index: IndexCursor::new(&self.view()),
+            aside: Aside::default(),
             phase: Phase::Files,
         })
     }
@@ -196,11 +199,16 @@ impl CheckpointCursor {
     }
 
     /// Appends about `bytes` more of the content to `out`, the index in slices under a pin of their
-    /// own. False at the end.
+    /// own; records that are not in memory are read from `disk`. False at the end.
     ///
     /// # Errors
-    /// A segment must be read first; what was appended stays valid.
-    pub fn next_chunk(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, NeedRead> {
+    /// They cannot be read: the checkpoint is given up, see `abandon`.
+    pub fn next_chunk(
+        &mut self,
+        out: &mut Vec<u8>,
+        bytes: usize,
+        disk: &mut dyn Disk,
+    ) -> Result<bool, BadSegment> {
         assert!(self.phase != Phase::Files);
         let end = out.len().saturating_add(bytes);
         if self.phase == Phase::Head {
@@ -246,8 +254,10 @@ impl CheckpointCursor {
             if out.len() >= end {
                 return Ok(true);
             }
-            let pin = self.reader.pin();
-            if !self.index.next_slice(&pin.view(), out, end)? {
+            let more = self.aside.run(&self.reader, disk, |view| {
+                self.index.next_slice(&view, out, end)
+            })?;
+            if !more {
                 write_end(out, self.named.len() as u64);
                 self.phase = Phase::End;
             }

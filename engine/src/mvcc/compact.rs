@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::digest;
 use super::hash::RecordHash;
 use super::revlog::directory::Body;
 use super::revlog::packed::{Packer, WordSet};
 use super::revlog::record::Stored;
-use super::revlog::{NeedRead, Position, SegmentId};
+use super::revlog::{BadSegment, Position, SegmentId};
 use super::store::{RevisionRefused, Store};
+use super::wants::{NeedRead, PartRead};
+use crate::disk::Pages;
 use crate::limits::COMPACT_HASHES_MAX;
 
 /// The hash of what a compaction began with, see etcd-facts 10.3.
@@ -23,28 +26,35 @@ pub(super) struct CompactHash {
 /// between are covered by the latter.
 #[derive(Default)]
 pub(super) struct Space {
-    job: Option<Job>,
+    job: Option<Box<Job>>,
     /// Records dropped since the process began.
     dropped: u64,
     next: Option<i64>,
 }
 
-/// The physical work of one compaction, in three walks: find what is dropped, hash what was there,
-/// drop it.
+/// The physical work of one compaction, in three walks: find what is dropped, look at it (and hash
+/// what was there), drop it.
 struct Job {
     target: i64,
     /// The compaction before, whose work is done.
     previous: i64,
     /// `None` if the hash will not be remembered.
     hash: Option<RecordHash>,
-    /// Records that this compaction drops, by segment.
+    /// By segment: records that this compaction drops, or that are dropped already. They are told by
+    /// what replaced them; old ones are not read in the first walk, which goes where it is led.
+    marked: BTreeMap<u32, WordSet>,
+    /// By segment: those that are there.
     doomed: BTreeMap<u32, Doomed>,
     walk: Walk,
+    /// What was read for it.
+    aside: Aside,
 }
 
 #[derive(Default)]
 struct Doomed {
     words: WordSet,
+    tombstones: WordSet,
+    records: u64,
     bytes: u64,
     /// Of the records' hashes.
     digest: u64,
@@ -52,14 +62,17 @@ struct Doomed {
 
 enum Walk {
     Mark(Position),
+    /// Goes through all records.
     Hash(Position),
+    /// Goes through the marked ones only.
+    Look(Position),
     /// Waiting for holds below the target.
     Wait,
     Sweep(Sweep),
 }
 
 enum Sweep {
-    /// Drops the tombstones among the doomed from the index, record by record; then marks the segment.
+    /// Drops the tombstones among the doomed from the index; then marks the segment.
     Index { segment: u32, word: u32 },
     /// Copies what is left of a segment.
     Rewrite {
@@ -109,8 +122,8 @@ impl Store {
     /// do.
     ///
     /// # Errors
-    /// A segment must be read first.
-    pub fn poll_space(&mut self, budget_records: usize) -> Result<bool, NeedRead> {
+    /// This must be read first, for [`Store::on_space_part`].
+    pub fn poll_space(&mut self, budget_records: usize) -> Result<bool, PartRead> {
         let Some(mut job) = self.space.job.take() else {
             return Ok(false);
         };
@@ -120,7 +133,8 @@ impl Store {
             Ok(false) => self.space.job = Some(job),
             Err(need) => {
                 self.space.job = Some(job);
-                return Err(need);
+                let part = self.log.directory().part_of(need);
+                return Err(part.expect("it was missing just now"));
             }
             Ok(true) => {
                 self.finish_job(&job);
@@ -130,6 +144,28 @@ impl Store {
             }
         }
         Ok(self.space.job.is_some())
+    }
+
+    /// Takes what compaction missed: `bytes` of the pages are the file's. It stays out of the cache.
+    ///
+    /// # Errors
+    /// It is not what was written.
+    pub fn on_space_part(
+        &mut self,
+        part: &PartRead,
+        pages: &Pages,
+        bytes: usize,
+    ) -> Result<(), BadSegment> {
+        let NeedRead::Frame { frame, .. } = part.need;
+        let directory = self.log.directory();
+        if directory.part_of(part.need) == Some(*part)
+            && let Some(file) = directory.file_of(part.need)
+            && let Some(job) = &mut self.space.job
+        {
+            let read = file.check(frame, pages, bytes)?;
+            job.aside.put(file.number, frame, read);
+        }
+        Ok(())
     }
 
     /// Records that compactions have dropped since the process began.
@@ -148,14 +184,15 @@ impl Store {
     fn start_job(&mut self, target: i64, hash: Option<RecordHash>) {
         let previous = self.marks.finished;
         let walk = Walk::Mark(Position::default());
-        let doomed = BTreeMap::new();
-        self.space.job = Some(Job {
+        self.space.job = Some(Box::new(Job {
             target,
             previous,
             hash,
-            doomed,
+            marked: BTreeMap::new(),
+            doomed: BTreeMap::new(),
             walk,
-        });
+            aside: Aside::default(),
+        }));
     }
 
     fn finish_job(&mut self, job: &Job) {
@@ -196,6 +233,10 @@ impl Job {
                     let at = *at;
                     self.hash(store, at, budget)?;
                 }
+                Walk::Look(at) => {
+                    let at = *at;
+                    self.look(store, at, budget)?;
+                }
                 Walk::Wait => {
                     // Who reads the newest state that is published must not be refused as compacted.
                     store.publish();
@@ -217,7 +258,7 @@ impl Job {
         Ok(false)
     }
 
-    /// Dooms every record at or below the target that a later one at or below it replaces, and
+    /// Marks every record at or below the target that a later one at or below it replaces, and
     /// every tombstone below it. Only records since the previous compaction can do that, or the
     /// tombstones which that one kept.
     fn mark(
@@ -229,39 +270,30 @@ impl Job {
         let log = store.log.directory();
         while *budget > 0 {
             let Some((found, stored)) = log
-                .next_from(at)?
+                .next_from(at, Some(&self.aside))?
                 .filter(|(_, stored)| stored.main() <= self.target)
             else {
                 self.walk = match self.hash {
                     Some(_) => Walk::Hash(Position::default()),
-                    None => Walk::Wait,
+                    None => Walk::Look(Position::default()),
                 };
                 return Ok(());
             };
             let prev = stored.prev();
-            if stored.main() > self.previous
-                && prev.main > 0
-                && let Some(older) = log.record(prev.at)?
-            {
-                self.doom(prev.at, older);
+            let mut mark = |at: Position| {
+                self.marked.entry(at.segment).or_default().insert(at.word);
+            };
+            if stored.main() > self.previous && prev.main > 0 {
+                mark(prev.at);
             }
             if stored.is_tombstone() && stored.main() < self.target {
-                self.doom(found, stored);
+                mark(found);
             }
             *budget -= 1;
             at = found.after(stored);
             self.walk = Walk::Mark(at);
         }
         Ok(())
-    }
-
-    fn doom(&mut self, at: Position, stored: Stored<'_>) {
-        let doomed = self.doomed.entry(at.segment).or_default();
-        if doomed.words.insert(at.word) {
-            doomed.bytes += stored.len() as u64;
-            let digest = digest::of_record(&stored.record());
-            doomed.digest = doomed.digest.wrapping_add(digest);
-        }
     }
 
     /// etcd-facts 10.3. The keep set is never empty: the newest record at the target is in it.
@@ -271,21 +303,25 @@ impl Job {
         mut at: Position,
         budget: &mut usize,
     ) -> Result<(), NeedRead> {
+        let log = store.log.directory();
         let hash = self
             .hash
             .as_mut()
             .expect("this walk is only made for a hash");
         while *budget > 0 {
-            let next = store.log.directory().next_from(at)?;
+            let next = log.next_from(at, Some(&self.aside))?;
             let Some((found, stored)) = next.filter(|(_, stored)| stored.main() <= self.target)
             else {
                 self.walk = Walk::Wait;
                 return Ok(());
             };
             let is_doomed = self
-                .doomed
+                .marked
                 .get(&found.segment)
-                .is_some_and(|doomed| doomed.words.contains(found.word));
+                .is_some_and(|words| words.contains(found.word));
+            if is_doomed {
+                doom(&mut self.doomed, found, stored);
+            }
             let is_skipped = stored.main() <= self.previous && is_doomed;
             let is_old_tombstone = stored.main() == self.previous && stored.is_tombstone();
             if !is_skipped && !is_old_tombstone {
@@ -294,6 +330,40 @@ impl Job {
             *budget = budget.saturating_sub(cost(stored));
             at = found.after(stored);
             self.walk = Walk::Hash(at);
+        }
+        Ok(())
+    }
+
+    /// Looks at what is marked, where nothing is hashed.
+    fn look(
+        &mut self,
+        store: &Store,
+        mut at: Position,
+        budget: &mut usize,
+    ) -> Result<(), NeedRead> {
+        let log = store.log.directory();
+        while *budget > 0 {
+            let Some((&segment, words)) = self.marked.range(at.segment..).next() else {
+                self.walk = Walk::Wait;
+                return Ok(());
+            };
+            if segment != at.segment {
+                at = Position { segment, word: 0 };
+            }
+            let Some(word) = words.next(at.word) else {
+                at = Position {
+                    segment: segment + 1,
+                    word: 0,
+                };
+                continue;
+            };
+            let found = Position { segment, word };
+            if let Some(stored) = log.record(found, Some(&self.aside))? {
+                doom(&mut self.doomed, found, stored);
+            }
+            *budget -= 1;
+            at.word = word + 1;
+            self.walk = Walk::Look(at);
         }
         Ok(())
     }
@@ -312,18 +382,19 @@ impl Job {
                 if id != *segment {
                     (*segment, *word) = (id, 0);
                 }
-                while let Some(next) = doomed.words.next(*word) {
+                while let Some(next) = doomed.tombstones.next(*word) {
                     if *budget == 0 {
                         return Ok(false);
                     }
-                    store.drop_from_index(Position {
+                    let at = Position {
                         segment: id,
                         word: next,
-                    })?;
-                    store.space.dropped += 1;
+                    };
+                    store.drop_from_index(at, &self.aside)?;
                     *budget -= 1;
                     *word = next + 1;
                 }
+                store.space.dropped += doomed.records;
                 store
                     .log
                     .drop_records(SegmentId(id), &doomed.words, doomed.bytes);
@@ -359,7 +430,7 @@ impl Job {
                     let next = store
                         .log
                         .directory()
-                        .next_from(at)?
+                        .next_from(at, Some(&self.aside))?
                         .filter(|(found, _)| found.segment == id);
                     let Some((found, stored)) = next else {
                         let packer = std::mem::replace(packer, Packer::new(0));
@@ -382,14 +453,11 @@ impl Job {
 
 impl Store {
     /// A dropped tombstone that is still its key's newest record takes the key out of the index.
-    fn drop_from_index(&mut self, at: Position) -> Result<(), NeedRead> {
+    fn drop_from_index(&mut self, at: Position, aside: &Aside) -> Result<(), NeedRead> {
         let directory = Arc::clone(self.log.directory());
-        let Some(stored) = directory.record(at)? else {
+        let Some(stored) = directory.record(at, Some(aside))? else {
             return Ok(());
         };
-        if !stored.is_tombstone() {
-            return Ok(());
-        }
         let newest = self
             .tree
             .root()
@@ -419,6 +487,19 @@ impl Store {
             _ => place.bytes - place.gone_bytes,
         });
         usize::try_from(live).expect("it lies in memory")
+    }
+}
+
+fn doom(doomed: &mut BTreeMap<u32, Doomed>, at: Position, stored: Stored<'_>) {
+    let doomed = doomed.entry(at.segment).or_default();
+    if doomed.words.insert(at.word) {
+        doomed.records += 1;
+        doomed.bytes += stored.len() as u64;
+        let digest = digest::of_record(&stored.record());
+        doomed.digest = doomed.digest.wrapping_add(digest);
+        if stored.is_tombstone() {
+            doomed.tombstones.insert(at.word);
+        }
     }
 }
 

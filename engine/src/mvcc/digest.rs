@@ -64,7 +64,10 @@ mod tests {
     use crate::types::LeaseId;
 
     fn history(last: &[u8]) -> Store {
-        let (mut store, _) = Store::new(StoreConfig { segment_bytes: 300 });
+        let (mut store, _) = Store::new(StoreConfig {
+            segment_bytes: 300,
+            ..StoreConfig::default()
+        });
         for value in [b"1", b"2", b"3"] {
             store.write().put(b"a", value, LeaseId(0));
             store.write().put(b"b", value, LeaseId(7));

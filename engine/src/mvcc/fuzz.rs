@@ -6,13 +6,13 @@ use std::ops::ControlFlow;
 use super::checkpoint::{FORMAT_SEGMENTS, KIND_INDEX, SegmentEntry, write_end, write_head};
 use super::digest::Digests;
 use super::page::IndexWriter;
-use super::restore::read_segment;
+use super::revlog::Position;
 use super::revlog::file::SegmentFile;
 use super::revlog::frame::FrameAt;
-use super::revlog::{Position, RevLog};
+use super::revlog::record::Stored;
 use super::store::Marks;
 use super::view::entry_of;
-use super::{HashJob, KeyRange, Restore, Resume, SliceBound, StoreConfig, Want};
+use super::{Counting, HashJob, KeyRange, Restore, Resume, SliceBound, StoreConfig, Want, rebuild};
 use crate::disk::mem::MemDisk;
 
 /// A segment whose frame holds `data`, with all digests right: the start refuses it, or every read
@@ -64,6 +64,7 @@ pub fn revlog_record(data: &[u8]) {
     let (mut store, reader) = restore
         .finish(&mut disk, SALT, &mut |_, _| {})
         .expect("it was read just now");
+    rebuild::load_all(&mut store, &mut disk);
     let mut seen = 0;
     for rev in 1..=store.revision() {
         let mut resume = Resume::default();
@@ -75,10 +76,11 @@ pub fn revlog_record(data: &[u8]) {
         let bound = SliceBound::NONE;
         let visited = view.visit(&KeyRange::All, rev, Want::Values, &mut resume, bound, each);
         assert!(visited.is_ok());
-        assert!(view.count(&KeyRange::All, rev).is_ok());
+        let counted = view.count(&KeyRange::All, rev, &mut Counting::default(), usize::MAX);
+        assert!(counted.is_ok());
     }
     let mut job = HashJob::start(&reader, 0).expect("nothing is compacted");
-    while job.poll(1000).expect("in memory").is_none() {}
+    while job.poll(1000, &mut disk).expect("in memory").is_none() {}
     store
         .compact(store.revision())
         .expect("nothing is compacted");
@@ -88,15 +90,22 @@ pub fn revlog_record(data: &[u8]) {
 
 /// Appends the index of the records of `segment`; false if it is refused.
 fn write_index(segment: &SegmentEntry, disk: &mut MemDisk, out: &mut Vec<u8>) -> bool {
-    let Ok(kept) = read_segment(segment, disk, SALT) else {
+    let Ok(file) = SegmentFile::open(disk, SALT, &segment.file) else {
         return false;
     };
-    let log = RevLog::reopen(1000, vec![kept], 1, 2, i64::MAX);
+    let Ok(frame) = file.read(disk, 0) else {
+        return false;
+    };
     let mut entries = BTreeMap::new();
-    let mut at = Position::default();
-    while let Some((found, stored)) = log.directory().next_from(at).expect("in memory") {
+    let mut word = file.frames[0].first;
+    while let Some((at, record)) = frame.next_from(word) {
+        let stored = Stored::new(record);
+        let found = Position {
+            segment: segment.file.segment,
+            word: at,
+        };
         entries.insert(stored.key(), entry_of(found, stored));
-        at = found.after(stored);
+        word = found.after(stored).word;
     }
     let mut writer = IndexWriter::default();
     for (key, entry) in &entries {

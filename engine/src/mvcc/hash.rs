@@ -1,12 +1,17 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
+use super::aside::Aside;
 use super::compact::CompactHash;
 use super::hold::{Hold, HoldRefused};
-use super::range::KeyRange;
+use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
 use super::revlog::packed::WordSet;
 use super::revlog::record::Stored;
-use super::revlog::{NeedRead, Position};
+use super::revlog::{BadSegment, Position};
 use super::store::{Pin, Reader};
+use super::view::View;
+use super::wants::NeedRead;
+use crate::disk::Disk;
 
 /// A HashKV request at work: a cursor over the revision log that equals etcd's number for equal
 /// history.
@@ -20,6 +25,7 @@ pub struct HashJob {
     walk: Walk,
     marks: Marks,
     hash: RecordHash,
+    aside: Aside,
 }
 
 /// What HashKV answers.
@@ -48,7 +54,12 @@ pub enum HashRefused {
 
 enum Walk {
     Mark(Position),
-    Hash { at: Position, keeps_any: bool },
+    /// Looks for a key that is live.
+    Keeps(Resume),
+    Hash {
+        at: Position,
+        keeps_any: bool,
+    },
     Done,
 }
 
@@ -119,23 +130,61 @@ impl HashJob {
                 walk,
                 marks,
                 hash,
+                aside: Aside::default(),
             });
         }
     }
 
-    /// Goes on for about `budget_records` records under a pin of its own. `Some` is the end.
+    /// Goes on for about `budget_records` records; what is not in memory it reads from `disk`, each
+    /// time between two pins. `Some` is the end.
     ///
     /// # Errors
-    /// A segment must be read first.
-    pub fn poll(&mut self, budget_records: usize) -> Result<Option<HashAnswer>, NeedRead> {
+    /// Records cannot be read: there is no hash.
+    pub fn poll(
+        &mut self,
+        budget_records: usize,
+        disk: &mut dyn Disk,
+    ) -> Result<Option<HashAnswer>, BadSegment> {
         let mut budget = budget_records.max(1);
         let reader = self.reader.clone();
-        let pin = reader.pin();
-        while budget > 0 {
-            match self.walk {
-                Walk::Mark(at) => self.mark(&pin, at, &mut budget)?,
+        let mut aside = std::mem::take(&mut self.aside);
+        let done = aside.run(&reader, disk, |view| self.walk(&view, &mut budget));
+        self.aside = aside;
+        done
+    }
+
+    fn walk(
+        &mut self,
+        view: &View<'_>,
+        budget: &mut usize,
+    ) -> Result<Option<HashAnswer>, NeedRead> {
+        while *budget > 0 {
+            match &mut self.walk {
+                Walk::Mark(at) => {
+                    let at = *at;
+                    self.mark(view, at, budget)?;
+                }
+                Walk::Keeps(resume) => {
+                    let mut left = SliceBound {
+                        records: *budget,
+                        bytes: usize::MAX,
+                    };
+                    let (all, until) = (KeyRange::All, self.answer.hash_revision);
+                    let visited =
+                        view.visit_within(&all, until, Want::Keys, resume, &mut left, |_| {
+                            ControlFlow::Break(())
+                        })?;
+                    *budget = left.records;
+                    if visited != Visited::More {
+                        self.walk = Walk::Hash {
+                            at: Position::default(),
+                            keeps_any: visited == Visited::Stopped,
+                        };
+                    }
+                }
                 Walk::Hash { at, keeps_any } => {
-                    self.walk_records(&pin, at, keeps_any, &mut budget)?
+                    let (at, keeps_any) = (*at, *keeps_any);
+                    self.walk_records(view, at, keeps_any, budget)?;
                 }
                 Walk::Done => {
                     self.hold = None;
@@ -147,8 +196,7 @@ impl HashJob {
     }
 
     /// Finds what is replaced at or below the hashed revision.
-    fn mark(&mut self, pin: &Pin<'_>, at: Position, budget: &mut usize) -> Result<(), NeedRead> {
-        let view = pin.view();
+    fn mark(&mut self, view: &View<'_>, at: Position, budget: &mut usize) -> Result<(), NeedRead> {
         let (compacted, until) = (self.answer.compact_revision, self.answer.hash_revision);
         let mut at = if at == Position::default() {
             view.log.seek(self.finished)
@@ -161,11 +209,7 @@ impl HashJob {
                 .next_from(at)?
                 .filter(|(_, stored)| stored.main() <= until)
             else {
-                let keeps_any = view.count(&KeyRange::All, until)? > 0;
-                self.walk = Walk::Hash {
-                    at: Position::default(),
-                    keeps_any,
-                };
+                self.walk = Walk::Keeps(Resume::default());
                 return Ok(());
             };
             let prev = stored.prev();
@@ -186,15 +230,15 @@ impl HashJob {
 
     fn walk_records(
         &mut self,
-        pin: &Pin<'_>,
+        view: &View<'_>,
         mut at: Position,
         keeps_any: bool,
         budget: &mut usize,
     ) -> Result<(), NeedRead> {
-        let log = pin.view().log;
         let until = self.answer.hash_revision;
         while *budget > 0 {
-            let Some((found, stored)) = log
+            let Some((found, stored)) = view
+                .log
                 .next_from(at)?
                 .filter(|(_, stored)| stored.main() <= until)
             else {
@@ -328,14 +372,19 @@ const SHORT_BYTES: usize = 48;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::mem::MemDisk;
     use crate::mvcc::rebuild;
     use crate::mvcc::{Store, StoreConfig};
     use crate::types::LeaseId;
 
     fn answer(reader: &Reader, rev: i64) -> (u32, i64) {
+        answer_with(reader, rev, &mut MemDisk::default())
+    }
+
+    fn answer_with(reader: &Reader, rev: i64, disk: &mut MemDisk) -> (u32, i64) {
         let mut job = HashJob::start(reader, rev).unwrap();
         loop {
-            if let Some(answer) = job.poll(1).unwrap() {
+            if let Some(answer) = job.poll(1, disk).unwrap() {
                 return (answer.hash, answer.compact_revision);
             }
         }
@@ -343,7 +392,10 @@ mod tests {
 
     /// The history of etcd-facts 10.4, up to revision 9.
     fn history() -> (Store, Reader) {
-        let (mut store, reader) = Store::new(StoreConfig { segment_bytes: 300 });
+        let (mut store, reader) = Store::new(StoreConfig {
+            segment_bytes: 300,
+            ..StoreConfig::default()
+        });
         let none = LeaseId(0);
         for value in [b"v1", b"v2", b"v3", b"v4"] {
             store.write().put(b"a", value, none);
@@ -400,11 +452,15 @@ mod tests {
         store.compact(7).unwrap();
         while store.poll_space(1000).unwrap() {}
         store.publish();
-        let mut disk = crate::disk::mem::MemDisk::default();
+        let mut disk = MemDisk::default();
         let made = rebuild::write(store.checkpoint().unwrap(), &mut disk);
         let config = StoreConfig::default();
-        let (_store, reader) = rebuild::read(&made.content, 100, &mut disk, config);
-        assert_eq!(answer(&reader, 7), (1_152_727_340, 7));
-        assert_eq!(answer(&reader, 9), (2_770_809_039, 7));
+        let (store, reader) = rebuild::read(&made.content, 100, &mut disk, config);
+        // Nothing of it is in memory: the job reads for itself.
+        let seven = answer_with(&reader, 7, &mut disk);
+        assert_eq!(seven, (1_152_727_340, 7));
+        let nine = answer_with(&reader, 9, &mut disk);
+        assert_eq!(nine, (2_770_809_039, 7));
+        assert!(store.take_wanted().is_empty());
     }
 }

@@ -1,9 +1,11 @@
 use std::ops::ControlFlow;
 
+use super::aside::Aside;
 use super::hold::{Hold, HoldRefused};
-use super::revlog::{NeedRead, Position};
+use super::revlog::{BadSegment, Position};
 use super::store::{Marks, Reader};
 use super::view::Record;
+use crate::disk::Disk;
 use crate::lease::GrantsImage;
 
 /// All records up to one published revision, held for as long as this lives: whoever walks twice
@@ -13,6 +15,7 @@ pub struct History {
     _hold: Hold,
     marks: Marks,
     leases: GrantsImage,
+    aside: Aside,
 }
 
 /// Where a walk over a [`History`] goes on. The default is before the first record.
@@ -35,6 +38,7 @@ impl History {
             _hold: hold,
             marks,
             leases,
+            aside: Aside::default(),
         })
     }
 
@@ -63,45 +67,48 @@ impl History {
         &self.leases
     }
 
-    /// Hands the records from `at` on to `each`, deletions as records of version 0, in revision
-    /// order under one pin, until it breaks off. False: there are no more.
+    /// Hands the records from `at` on to `each`, deletions as records of version 0, in revision order
+    /// until it breaks off; what is not in memory is read from `disk`, each time between two pins.
+    /// False: there are no more.
     ///
     /// # Errors
-    /// A segment must be read first; go on from `at` then.
+    /// Records cannot be read.
     pub fn visit(
-        &self,
+        &mut self,
         at: &mut HistoryAt,
+        disk: &mut dyn Disk,
         mut each: impl FnMut(&Record<'_>) -> ControlFlow<()>,
-    ) -> Result<bool, NeedRead> {
-        let pin = self.reader.pin();
-        let log = pin.view().log;
-        loop {
-            let next = log.next_from(at.0)?;
-            let Some((found, stored)) =
-                next.filter(|(_, stored)| stored.main() <= self.marks.revision)
-            else {
-                return Ok(false);
-            };
-            at.0 = found.after(stored);
-            if each(&stored.record()).is_break() {
-                return Ok(true);
+    ) -> Result<bool, BadSegment> {
+        let until = self.marks.revision;
+        self.aside.run(&self.reader, disk, |view| {
+            loop {
+                let next = view.log.next_from(at.0)?;
+                let Some((found, stored)) = next.filter(|(_, stored)| stored.main() <= until)
+                else {
+                    return Ok(false);
+                };
+                at.0 = found.after(stored);
+                if each(&stored.record()).is_break() {
+                    return Ok(true);
+                }
             }
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::mem::MemDisk;
     use crate::mvcc::{Store, StoreConfig};
     use crate::types::LeaseId;
 
-    fn revisions(history: &History) -> Vec<(i64, i64)> {
+    fn revisions(history: &mut History) -> Vec<(i64, i64)> {
         let (mut at, mut seen) = (HistoryAt::default(), Vec::new());
         let mut more = true;
         while more {
             more = history
-                .visit(&mut at, |record| {
+                .visit(&mut at, &mut MemDisk::default(), |record| {
                     seen.push((record.mod_revision.main, record.version));
                     ControlFlow::Break(())
                 })
@@ -113,14 +120,17 @@ mod tests {
     /// A snapshot is laid out in a first walk and written in a second one: they must not differ.
     #[test]
     fn writes_and_compactions_do_not_change_what_is_held() {
-        let (mut store, reader) = Store::new(StoreConfig { segment_bytes: 300 });
+        let (mut store, reader) = Store::new(StoreConfig {
+            segment_bytes: 300,
+            ..StoreConfig::default()
+        });
         for value in [b"1", b"2", b"3"] {
             store.write().put(b"k", value, LeaseId(0));
         }
         store.write().delete(b"k");
         store.publish();
-        let history = History::take(&reader).unwrap();
-        let held = revisions(&history);
+        let mut history = History::take(&reader).unwrap();
+        let held = revisions(&mut history);
         assert_eq!(held, [(2, 1), (3, 2), (4, 3), (5, 0)]);
         store.write().put(b"k", b"4", LeaseId(0));
         store.compact(6).unwrap();
@@ -128,12 +138,12 @@ mod tests {
             let _ = store.poll_space(1000).unwrap();
             store.publish();
         }
-        assert_eq!(revisions(&history), held);
+        assert_eq!(revisions(&mut history), held);
         drop(history);
         while store.poll_space(1000).unwrap() {}
         store.publish();
-        let after = History::take(&reader).unwrap();
-        assert_eq!(revisions(&after), [(6, 1)]);
+        let mut after = History::take(&reader).unwrap();
+        assert_eq!(revisions(&mut after), [(6, 1)]);
         assert_eq!(after.finished(), 6);
     }
 }

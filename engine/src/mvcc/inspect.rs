@@ -72,7 +72,7 @@ impl Restore {
 fn read(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<FramesReport, BadSegment> {
     let file = SegmentFile::open(disk, salt, &entry.file)?;
     let mut digest = 0u64;
-    for frame in 0..file.frames.len() {
+    for (frame, _) in (0..).zip(&file.frames) {
         let frame = file.read(disk, frame)?;
         let mut word = 0;
         while let Some((at, record)) = frame.next_from(word) {

@@ -5,6 +5,7 @@
 //! clock, decides whether a request is allowed. Start at `Store` (writer) and `View` (reads);
 //! records lie in revlog/, the index in tree/.
 
+mod aside;
 mod changes;
 mod checkpoint;
 mod compact;
@@ -21,6 +22,7 @@ mod revlog;
 mod store;
 mod tree;
 mod view;
+mod wants;
 
 pub use changes::{Change, ChangesAt};
 pub use checkpoint::{BadCheckpoint, CheckpointCursor, CheckpointFiles, ContentWriter};
@@ -30,18 +32,19 @@ pub use history::{History, HistoryAt};
 pub use hold::{Hold, HoldRefused};
 pub use inspect::{FramesReport, SegmentFileReport};
 pub use page::{BadIndex, BadPage};
-pub use range::{KeyRange, Resume, SliceBound, Visited, Want};
+pub use range::{Counting, KeyRange, Resume, SliceBound, Visited, Want};
 pub use restore::{OnSegments, Restore};
-pub use revlog::{BadSegment, NeedRead, SegmentId};
+pub use revlog::{BadSegment, SegmentId};
 pub use store::{Pin, Reader, RevisionRefused, Sizes, Store, StoreConfig, Write};
 pub use view::{Record, View};
+pub use wants::{NeedRead, PartRead};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod model;
 #[cfg(any(test, feature = "fuzzing"))]
-mod rebuild;
+pub(crate) mod rebuild;
 
 #[cfg(test)]
 mod stress;

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use super::aside::Aside;
 pub use super::page::fuzz::fuzz_checkpoint_page;
 pub use super::tree::model::fuzz_tree_model;
 use super::{
-    HashJob, HashRefused, KeyRange, Reader, Record, Resume, RevisionRefused, SliceBound, Store,
-    StoreConfig, View, Visited, Want, rebuild,
+    Counting, HashJob, HashRefused, KeyRange, NeedRead, Reader, Record, Resume, RevisionRefused,
+    SliceBound, Store, StoreConfig, View, Visited, Want, rebuild,
 };
 use crate::disk::{File, mem::MemDisk};
 use crate::types::{LeaseId, Revision};
@@ -180,7 +181,10 @@ impl Model {
 
 impl Play {
     fn new() -> Self {
-        let (store, reader) = Store::new(StoreConfig { segment_bytes: 600 });
+        let (store, reader) = Store::new(StoreConfig {
+            segment_bytes: 600,
+            cache_bytes: CACHE_BYTES,
+        });
         let model = Model {
             revision: 1,
             compacted: -1,
@@ -280,7 +284,8 @@ impl Play {
     }
 
     fn poll(&mut self, budget: usize) {
-        let has_more = self.store.poll_space(budget).expect("all is in memory");
+        let has_more = rebuild::poll_space(&mut self.store, budget, &mut self.disk);
+        self.store.evict();
         assert_eq!(has_more, self.store.finished() < self.store.compacted());
         let sizes = self.store.sizes();
         assert!(sizes.in_use <= sizes.total);
@@ -296,14 +301,22 @@ impl Play {
         let key = input.key();
         let rev = self.revision(input);
         let expected = self.model.live(&KeyRange::Single(&key), rev);
-        let view = self.store.view();
-        let found = view.get_at(&key, rev).expect("all is in memory");
-        assert_eq!(found.as_slice(), expected);
-        let meta = view.meta_at(&key, rev).expect("all is in memory");
-        assert_eq!(
-            meta.map(|r| r.mod_revision),
-            expected.first().map(|r| r.mod_revision)
-        );
+        let mut resume = Resume::default();
+        loop {
+            let (view, want) = (self.store.view(), Want::Values);
+            if let Ok(found) = view.get_on(&key, rev, want, &mut resume) {
+                break assert_eq!(found.as_slice(), expected);
+            }
+            assert!(rebuild::load(&mut self.store, &mut self.disk) > 0);
+        }
+        let meta = loop {
+            let view = self.store.view();
+            if let Ok(meta) = view.get_on(&key, rev, Want::Keys, &mut resume) {
+                break meta.map(|meta| meta.mod_revision);
+            }
+            assert!(rebuild::load(&mut self.store, &mut self.disk) > 0);
+        };
+        assert_eq!(meta, expected.first().map(|r| r.mod_revision));
     }
 
     fn check_range(&mut self, input: &mut Input<'_>) {
@@ -324,7 +337,8 @@ impl Play {
         };
         self.store.publish();
         let pin = self.reader.pin();
-        check_walks(&self.model, &pin.view(), &range, rev, bound, form & 4 != 0);
+        let (view, disk) = (pin.view(), &mut self.disk);
+        check_walks(&self.model, &view, disk, &range, rev, bound, form & 4 != 0);
     }
 
     fn check_hash(&mut self, input: &mut Input<'_>) {
@@ -347,11 +361,11 @@ impl Play {
             }
         };
         let answer = loop {
-            if let Some(answer) = job.poll(7).expect("all is in memory") {
+            if let Some(answer) = job.poll(7, &mut self.disk).expect("just written") {
                 break answer;
             }
             // The physical work may go on in between.
-            self.store.poll_space(5).expect("all is in memory");
+            rebuild::poll_space(&mut self.store, 5, &mut self.disk);
             self.store.publish();
         };
         let (compact_revision, hash) = match remembered {
@@ -396,7 +410,10 @@ impl Play {
         if step.is_multiple_of(2) {
             return;
         }
-        let config = StoreConfig { segment_bytes: 900 };
+        let config = StoreConfig {
+            segment_bytes: 900,
+            cache_bytes: CACHE_BYTES,
+        };
         let step = step * 7;
         let sizes = self.store.sizes();
         (self.store, self.reader) = rebuild::read(&made.content, step, &mut self.disk, config);
@@ -435,6 +452,7 @@ impl Play {
         check_walks(
             &old,
             &pin.view(),
+            &mut self.disk,
             &KeyRange::All,
             rev,
             SliceBound::NONE,
@@ -453,6 +471,7 @@ impl Play {
             check_walks(
                 &self.model,
                 &pin.view(),
+                &mut self.disk,
                 &KeyRange::All,
                 rev,
                 SliceBound::SLICE,
@@ -475,47 +494,91 @@ impl Play {
     }
 }
 
+/// Under one pin, which sees nothing that comes into memory later.
 fn check_walks(
     model: &Model,
     view: &View<'_>,
+    disk: &mut MemDisk,
     range: &KeyRange<'_>,
     rev: i64,
     bound: SliceBound,
     is_back: bool,
 ) {
+    let mut eyes = Eyes {
+        view,
+        disk,
+        aside: Aside::default(),
+    };
     let mut expected = model.live(range, rev);
-    assert_eq!(view.count(range, rev), Ok(expected.len() as u64));
+    let mut counting = Counting::default();
+    let counted = loop {
+        let records = bound.records.min(1000);
+        if let Some(count) = eyes.look(|view| view.count(range, rev, &mut counting, records)) {
+            break count;
+        }
+    };
+    assert_eq!(counted, expected.len() as u64);
     if is_back {
         expected.reverse();
     }
-    let mut found: Vec<Record<'_>> = Vec::new();
+    let mut found: Vec<Vec<u8>> = Vec::new();
     let mut resume = Resume::default();
     loop {
         let break_at = found.len() + 3;
-        let each = |record: &Record<'_>| {
-            // The record borrows from the view, not from the call.
-            let record = view
-                .get_at(record.key, rev)
-                .expect("all is in memory")
-                .expect("visited");
-            found.push(record);
-            if found.len() == break_at {
-                ControlFlow::Break(())
+        let visited = eyes.look(|view| {
+            let each = |record: &Record<'_>| {
+                found.push(record.key.to_vec());
+                if found.len() == break_at {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            if is_back {
+                view.visit_back(range, rev, Want::Values, &mut resume, bound, each)
             } else {
-                ControlFlow::Continue(())
+                view.visit(range, rev, Want::Keys, &mut resume, bound, each)
             }
-        };
-        let visited = if is_back {
-            view.visit_back(range, rev, Want::Values, &mut resume, bound, each)
-        } else {
-            view.visit(range, rev, Want::Keys, &mut resume, bound, each)
-        };
-        if visited == Ok(Visited::End) {
+        });
+        if visited == Visited::End {
             break;
         }
     }
-    assert_eq!(found, expected);
+    assert_eq!(found.len(), expected.len());
+    for (key, expected) in found.iter().zip(&expected) {
+        let mut resume = Resume::default();
+        eyes.look(|view| {
+            let record = view.get_on(key, rev, Want::Values, &mut resume)?;
+            assert_eq!(record.as_ref(), Some(expected));
+            Ok(())
+        });
+    }
 }
+
+/// Looks at one view and reads for itself what is not in memory.
+struct Eyes<'v> {
+    view: &'v View<'v>,
+    disk: &'v mut MemDisk,
+    aside: Aside,
+}
+
+impl Eyes<'_> {
+    fn look<T>(&mut self, mut at: impl FnMut(View<'_>) -> Result<T, NeedRead>) -> T {
+        loop {
+            let need = match at(self.view.with(&self.aside)) {
+                Ok(seen) => return seen,
+                Err(need) => need,
+            };
+            let NeedRead::Frame { frame, .. } = need;
+            let file = self.view.log.file_of(need).expect("it was missing");
+            let read = file.read(self.disk, frame).expect("just written");
+            self.aside.put(file.number, frame, read);
+        }
+    }
+}
+
+/// A few of the frames of these small segments.
+const CACHE_BYTES: u64 = 2000;
 
 #[cfg(test)]
 mod tests {

@@ -1,3 +1,4 @@
+use super::revlog::Position;
 use crate::limits::{READ_SLICE_BYTES, READ_SLICE_RECORDS};
 
 /// The keys a request speaks of.
@@ -53,6 +54,18 @@ pub struct Resume {
     /// Ascending: the first key not yet seen. Descending: all keys from here on are done.
     pub(super) key: Vec<u8>,
     pub(super) is_set: bool,
+    /// The record of the next key that must be read first: what comes before it in the key's chain is
+    /// known to be too new.
+    pub(super) chain: Option<Position>,
+}
+
+/// A count that goes on where it stopped. The same value must be used with one range and one
+/// revision only.
+#[derive(Clone, Debug, Default)]
+pub struct Counting {
+    pub(super) resume: Resume,
+    /// Live keys before the place at which it goes on.
+    pub(super) total: u64,
 }
 
 impl<'k> KeyRange<'k> {
@@ -113,6 +126,7 @@ impl Resume {
         self.key.clear();
         self.key.extend_from_slice(key);
         self.is_set = true;
+        self.chain = None;
     }
 
     /// Goes on behind `key` in ascending, with it in descending walks.

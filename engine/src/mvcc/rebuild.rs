@@ -1,7 +1,9 @@
 //! Checkpoints of stores alone, on a disk in memory, for models and tests.
 
+use super::revlog::Position;
 use super::{CheckpointCursor, CheckpointFiles, Reader, Restore, Store, StoreConfig};
 use crate::disk::mem::MemDisk;
+use crate::disk::{Disk, DiskAnswer};
 
 /// A checkpoint that is durable.
 pub(super) struct Made {
@@ -17,11 +19,67 @@ pub(super) fn write(mut cursor: CheckpointCursor, disk: &mut MemDisk) -> Made {
     {}
     let mut content = Vec::new();
     while cursor
-        .next_chunk(&mut content, 100)
-        .expect("all is in memory")
+        .next_chunk(&mut content, 100, disk)
+        .expect("this disk does not fail")
     {}
     let files = cursor.take_files();
     Made { content, files }
+}
+
+/// Writes a checkpoint and gives back the memory of all records, as `cache_bytes` is 0.
+#[cfg(test)]
+pub(crate) fn chill(store: &mut Store, disk: &mut MemDisk) {
+    let cursor = store.checkpoint().expect("nothing is compacted");
+    let made = write(cursor, disk);
+    store.on_checkpoint(&made.files);
+    store.evict();
+    store.publish();
+}
+
+/// Reads what reads have missed; how many parts that were.
+pub(crate) fn load(store: &mut Store, disk: &mut MemDisk) -> usize {
+    let parts = store.take_wanted();
+    for part in &parts {
+        match disk.perform(part.op()) {
+            Ok(DiskAnswer::Read { pages, bytes }) => {
+                store.on_part(part, &pages, bytes).expect("just written");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    store.publish_log();
+    parts.len()
+}
+
+/// Reads all records, as long as they fit.
+pub(crate) fn load_all(store: &mut Store, disk: &mut MemDisk) {
+    let mut at = Position::default();
+    loop {
+        let next = store.view().log.next_from(at);
+        match next.map(|next| next.map(|(found, stored)| found.after(stored))) {
+            Ok(Some(after)) => at = after,
+            Ok(None) => return,
+            Err(_) => assert!(load(store, disk) > 0),
+        }
+    }
+}
+
+/// Works on compaction, and reads what that misses.
+pub(crate) fn poll_space(store: &mut Store, budget: usize, disk: &mut MemDisk) -> bool {
+    loop {
+        let part = match store.poll_space(budget) {
+            Ok(has_more) => return has_more,
+            Err(part) => part,
+        };
+        match disk.perform(part.op()) {
+            Ok(DiskAnswer::Read { pages, bytes }) => {
+                store
+                    .on_space_part(&part, &pages, bytes)
+                    .expect("just written");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// Rebuilds the store; the content comes in pieces of `step` bytes.

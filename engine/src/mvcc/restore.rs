@@ -142,10 +142,9 @@ impl Restore {
                     .ok_or(BadIndex::Short)
                     .and_then(|index| index.finish());
                 let (index, attached) = index.map_err(BadCheckpoint::Index)?;
-                let kept = read_segments(&entries, disk, salt, on_segments)?;
+                let kept = open_segments(&entries, disk, salt, on_segments)?;
                 let next_main = marks.revision + 1;
-                let bytes = self.config.segment_bytes;
-                let log = RevLog::reopen(bytes, kept, made, file_next, next_main);
+                let log = RevLog::reopen(self.config, kept, made, file_next, next_main);
                 Store::with_log(marks, log, index, attached)
             }
         };
@@ -342,8 +341,8 @@ fn has_segment(segments: &[SegmentEntry], entry: &Entry) -> bool {
     found.is_ok_and(|found| segments[found].first_main <= entry.main)
 }
 
-/// Reads all frames of all segments.
-fn read_segments(
+/// Reads the tables of all segments; the records stay where they are until they are needed.
+fn open_segments(
     entries: &[SegmentEntry],
     disk: &mut dyn Disk,
     salt: u64,
@@ -352,25 +351,16 @@ fn read_segments(
     let (mut done, total) = (0, entries.iter().map(|entry| entry.file.bytes).sum());
     let mut kept = Vec::new();
     for entry in entries {
-        kept.push(read_segment(entry, disk, salt).map_err(BadCheckpoint::Segment)?);
+        kept.push(open_segment(entry, disk, salt).map_err(BadCheckpoint::Segment)?);
         done += entry.file.bytes;
         on_segments(done, total);
     }
     Ok(kept)
 }
 
-pub(super) fn read_segment(
-    entry: &SegmentEntry,
-    disk: &mut dyn Disk,
-    salt: u64,
-) -> Result<Kept, BadSegment> {
+fn open_segment(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<Kept, BadSegment> {
     let file = Arc::new(SegmentFile::open(disk, salt, &entry.file)?);
-    let frames = (0..file.frames.len()).map(|frame| file.read(disk, frame));
-    let frames = frames.collect::<Result<_, _>>()?;
-    let body = Body::Filed(Arc::new(Filed {
-        file: Arc::clone(&file),
-        frames,
-    }));
+    let body = Body::Filed(Arc::new(Filed::cold(Arc::clone(&file))));
     Ok(Kept {
         id: SegmentId(entry.file.segment),
         place: Place {

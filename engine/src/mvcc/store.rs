@@ -5,10 +5,13 @@ use super::digest::Digests;
 use super::hold::{Hold, HoldRefused, Holds};
 use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
 use super::revlog::directory::Directory;
+use super::revlog::log_view::LogView;
 use super::revlog::record::{Chain, Head};
-use super::revlog::{NeedRead, RevLog, SegmentId};
+use super::revlog::{BadSegment, RevLog};
 use super::tree::{self, Bulk, Entry, Tree};
 use super::view::{Record, View};
+use super::wants::{NeedRead, PartRead};
+use crate::disk::Pages;
 use crate::lease::{Attached, Grants, GrantsImage};
 use crate::limits::{LEASE_BYTES, MVCC_SEGMENT_BYTES};
 use crate::types::{LeaseId, Revision};
@@ -30,6 +33,8 @@ pub struct Store {
     published: i64,
     /// Something changed since the last publish.
     pub(super) is_dirty: bool,
+    /// Records came into memory or were given back since then.
+    is_log_dirty: bool,
     /// The last change gave memory back: the next publish asks the epoch to free it soon.
     pub(super) is_freeing: bool,
 }
@@ -39,6 +44,8 @@ pub struct Store {
 pub struct StoreConfig {
     /// Bytes of one segment of the revision log.
     pub segment_bytes: usize,
+    /// Bytes of records that may be in memory although a file holds them.
+    pub cache_bytes: u64,
 }
 
 /// The readers' end of the store.
@@ -114,7 +121,7 @@ impl Store {
     }
 
     pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
-        let log = RevLog::new(config.segment_bytes);
+        let log = RevLog::new(config);
         Self::with_log(marks, log, Bulk::new(), Attached::default())
     }
 
@@ -147,6 +154,7 @@ impl Store {
             is_paused: false,
             published: marks.revision,
             is_dirty: false,
+            is_log_dirty: false,
             is_freeing: false,
         };
         let reader = store.reader();
@@ -197,7 +205,7 @@ impl Store {
     pub fn view(&self) -> View<'_> {
         View {
             root: self.tree.root(),
-            log: self.log.directory(),
+            log: LogView::new(self.log.directory()),
             marks: self.marks,
         }
     }
@@ -225,7 +233,7 @@ impl Store {
         // R9: all of a transaction or nothing.
         assert!(!self.is_paused);
         if !self.is_dirty {
-            return;
+            return self.publish_log();
         }
         let log = Arc::clone(self.log.directory());
         let front = Front {
@@ -237,6 +245,7 @@ impl Store {
         self.tree.publish(front, self.is_freeing);
         self.published = self.marks.revision;
         self.is_dirty = false;
+        self.is_log_dirty = false;
         self.is_freeing = false;
     }
 
@@ -258,24 +267,54 @@ impl Store {
         self.log.unfiled_bytes()
     }
 
-    /// The segment in which the newest record of `key` lies.
+    /// What reads missed since the last call and that is still missing.
     #[must_use]
-    pub fn segment_of(&self, key: &[u8]) -> Option<SegmentId> {
-        let (leaf, index) = self.tree.root().get(key)?;
-        Some(leaf.entry(index).at.id())
+    pub fn take_wanted(&self) -> Vec<PartRead> {
+        let directory = self.log.directory();
+        let wanted = directory.wants().take();
+        let parts = wanted.into_iter().map(|need| directory.part_of(need));
+        parts.flatten().collect()
     }
 
-    /// Lets reads of a segment answer `NeedRead`, unless it is still being written. Tests do this
-    /// to see that callers park and go on.
-    pub fn chill(&mut self, segment: SegmentId) {
-        self.log.chill(segment);
-        self.is_dirty = true;
+    /// Takes what was read: `bytes` of the pages are the file's. Readers see it after the next publish.
+    ///
+    /// # Errors
+    /// It is not what was written, and nobody knows what the records were.
+    pub fn on_part(
+        &mut self,
+        part: &PartRead,
+        pages: &Pages,
+        bytes: usize,
+    ) -> Result<(), BadSegment> {
+        self.is_log_dirty = true;
+        self.log.on_part(part, pages, bytes)
     }
 
-    /// The segment is in memory again.
-    pub fn warm(&mut self, segment: SegmentId) {
-        self.log.warm(segment);
-        self.is_dirty = true;
+    /// Whether it is still of use: it is missing, and the file is the segment's.
+    #[must_use]
+    pub fn is_wanted(&self, part: &PartRead) -> bool {
+        self.log.directory().part_of(part.need()) == Some(*part)
+    }
+
+    /// Gives back memory of records above the bound. Before a publish.
+    pub fn evict(&mut self) {
+        self.is_log_dirty |= self.log.evict();
+    }
+
+    /// Shows readers which records are in memory, and nothing else that is new; also in the middle of
+    /// a transaction.
+    pub fn publish_log(&mut self) {
+        if !self.is_log_dirty {
+            return;
+        }
+        let log = Arc::clone(self.log.directory());
+        self.tree.publish_rest(|front| Front {
+            log,
+            marks: front.marks,
+            hashes: Arc::clone(&front.hashes),
+            leases: front.leases.clone(),
+        });
+        self.is_log_dirty = false;
     }
 
     /// Whether any read can answer `NeedRead` now; if not, nothing needs to be fetched ahead.
@@ -504,6 +543,12 @@ impl Reader {
         Pin(self.shared.pin())
     }
 
+    /// Sets what is called, from any thread, when a read misses something: it wakes the loop that calls
+    /// `Store::take_wanted`. The first one holds.
+    pub fn on_wanted(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.pin().0.get().1.log.wants().on_add(wake);
+    }
+
     /// Lets a read at `floor` or above go on after its pin: until the hold is dropped, compaction
     /// gives no memory back that such a read can need. Take it while the first pin is held.
     ///
@@ -521,7 +566,7 @@ impl Pin<'_> {
         let (root, front) = self.0.get();
         View {
             root,
-            log: &front.log,
+            log: LogView::new(&front.log),
             marks: front.marks,
         }
     }
@@ -546,6 +591,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             segment_bytes: MVCC_SEGMENT_BYTES,
+            cache_bytes: u64::MAX,
         }
     }
 }

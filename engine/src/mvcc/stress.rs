@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use super::{
-    CheckpointCursor, HashJob, HoldRefused, KeyRange, Reader, Resume, SliceBound, Store,
+    CheckpointCursor, Counting, HashJob, HoldRefused, KeyRange, Reader, Resume, SliceBound, Store,
     StoreConfig, Visited, Want, rebuild,
 };
 use crate::disk::mem::MemDisk;
@@ -18,7 +18,7 @@ fn key(number: u32) -> [u8; 8] {
 }
 
 /// One read of everything at the newest revision, in many small slices with a pin each.
-fn read_all_in_slices(reader: &Reader) {
+fn read_all_in_slices(reader: &Reader, mut load: impl FnMut()) {
     let pin = reader.pin();
     let rev = pin.view().revision();
     let hold = reader.hold(rev);
@@ -44,8 +44,11 @@ fn read_all_in_slices(reader: &Reader) {
                     seen += 1;
                     ControlFlow::Continue(())
                 });
-        if visited == Ok(Visited::End) {
-            break;
+        drop(pin);
+        match visited {
+            Ok(Visited::End) => break,
+            Ok(_) => {}
+            Err(_) => load(),
         }
     }
     assert!(rev == 1 || seen == KEYS);
@@ -67,15 +70,18 @@ fn read(reader: &Reader, stop: &AtomicBool, seed: u64) {
                     expected.as_ref().map(|bytes| &bytes[..])
                 );
                 let count = if rev > 1 { u64::from(KEYS) } else { 0 };
-                assert_eq!(view.count(&KeyRange::All, rev), Ok(count));
+                let mut counting = Counting::default();
+                let counted = view.count(&KeyRange::All, rev, &mut counting, usize::MAX);
+                assert_eq!(counted, Ok(Some(count)));
             }
         }
-        read_all_in_slices(reader);
+        read_all_in_slices(reader, || panic!("all is in memory"));
         let rev = reader.pin().view().revision();
-        let hash = || {
+        let mut disk = MemDisk::default();
+        let mut hash = || {
             let mut job = HashJob::start(reader, rev).ok()?;
             loop {
-                if let Some(answer) = job.poll(50).unwrap() {
+                if let Some(answer) = job.poll(50, &mut disk).unwrap() {
                     return Some((answer.compact_revision, answer.hash));
                 }
             }
@@ -94,13 +100,14 @@ fn rebuild(cursors: &mpsc::Receiver<CheckpointCursor>) -> u32 {
         let made = rebuild::write(cursor, &mut disk);
         let config = StoreConfig {
             segment_bytes: 8 << 10,
+            ..StoreConfig::default()
         };
         let (mut store, reader) = rebuild::read(&made.content, 2000, &mut disk, config);
         assert_eq!(store.revision(), rev);
-        disk.files.clear();
-        while store.poll_space(1000).unwrap() {}
+        while rebuild::poll_space(&mut store, 1000, &mut disk) {}
         store.publish();
-        read_all_in_slices(&reader);
+        read_all_in_slices(&reader, || _ = rebuild::load(&mut store, &mut disk));
+        disk.files.clear();
         rebuilt += 1;
     }
     rebuilt
@@ -113,6 +120,7 @@ fn readers_on_other_threads_see_whole_transactions_at_every_revision() {
     let rounds = 1500;
     let (mut store, reader) = Store::new(StoreConfig {
         segment_bytes: 16 << 10,
+        ..StoreConfig::default()
     });
     let stop = AtomicBool::new(false);
     let (send, cursors) = mpsc::sync_channel(1);

@@ -1,11 +1,13 @@
 use std::ops::{ControlFlow, Range};
 
-use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
-use super::revlog::directory::Directory;
+use super::aside::Aside;
+use super::range::{Counting, KeyRange, Resume, SliceBound, Visited, Want};
+use super::revlog::Position;
+use super::revlog::log_view::LogView;
 use super::revlog::record::Stored;
-use super::revlog::{NeedRead, Position};
 use super::store::{Marks, RevisionRefused};
 use super::tree::{self, Entry, Leaf, Node};
+use super::wants::NeedRead;
 use crate::types::{LeaseId, Revision};
 
 /// One record of one key, as clients know it.
@@ -30,8 +32,22 @@ pub struct Record<'a> {
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub(super) root: &'a Node,
-    pub(super) log: &'a Directory,
+    pub(super) log: LogView<'a>,
     pub(super) marks: Marks,
+}
+
+/// A record of a key's chain must be read first.
+#[derive(Clone, Copy)]
+pub(super) struct Miss {
+    need: NeedRead,
+    /// Which: a later search begins with it.
+    pub(super) at: Position,
+}
+
+impl From<Miss> for NeedRead {
+    fn from(miss: Miss) -> Self {
+        miss.need
+    }
 }
 
 /// What a key was at a revision.
@@ -77,19 +93,31 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same with what a job has read for itself.
+    pub(super) fn with(self, aside: &'a Aside) -> Self {
+        Self {
+            log: self.log.with(aside),
+            ..self
+        }
+    }
+
+    /// Whether what a read missed is in memory now, or will never be asked for again.
+    #[must_use]
+    pub fn has(&self, need: NeedRead) -> bool {
+        self.log.file_of(need).is_none()
+    }
+
+    /// Asks the member to read it, as the read that missed it did.
+    pub fn ask(&self, need: NeedRead) {
+        self.log.note(need);
+    }
+
     /// The record of `key` at `rev`, if it was live then.
     ///
     /// # Errors
     /// A segment must be read first.
     pub fn get_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
-        let Some((leaf, index)) = self.root.get(key) else {
-            return Ok(None);
-        };
-        match self.find(leaf.entry(index), rev)? {
-            Found::Newest(entry) => self.value_of(leaf.key(index), entry).map(Some),
-            Found::Older(stored) => Ok(Some(stored.record())),
-            Found::Nothing => Ok(None),
-        }
+        Ok(self.look_up(key, rev, Want::Values, None)?)
     }
 
     /// As `get_at`, without the value.
@@ -97,38 +125,97 @@ impl<'a> View<'a> {
     /// # Errors
     /// A segment must be read first; never at the newest revision.
     pub fn meta_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
-        let Some((leaf, index)) = self.root.get(key) else {
-            return Ok(None);
-        };
-        match self.find(leaf.entry(index), rev)? {
-            Found::Newest(entry) => Ok(Some(meta_of(leaf.key(index), entry))),
-            Found::Older(stored) => Ok(Some(Record {
-                value: &[],
-                ..stored.record()
-            })),
-            Found::Nothing => Ok(None),
-        }
+        Ok(self.look_up(key, rev, Want::Keys, None)?)
     }
 
-    /// How many keys of `range` were live at `rev`. O(log n) below nodes where nothing was created
-    /// or deleted after `rev`.
+    /// As `get_at` or `meta_at`, from where `resume` stands in the key's chain.
     ///
     /// # Errors
-    /// A segment must be read first.
-    pub fn count(&self, range: &KeyRange<'_>, rev: i64) -> Result<u64, NeedRead> {
+    /// A segment must be read first; `resume` stands at the record that needs it.
+    pub fn get_on(
+        &self,
+        key: &[u8],
+        rev: i64,
+        want: Want,
+        resume: &mut Resume,
+    ) -> Result<Option<Record<'a>>, NeedRead> {
+        let found = self.look_up(key, rev, want, resume.chain);
+        resume.chain = found.as_ref().err().map(|miss| miss.at);
+        Ok(found?)
+    }
+
+    /// How many keys of `range` are live.
+    #[must_use]
+    pub fn count_newest(&self, range: &KeyRange<'_>) -> u64 {
+        let rev = self.revision();
         if let KeyRange::Single(key) = range {
-            return Ok(u64::from(self.meta_at(key, rev)?.is_some()));
+            let entry = self.root.get(key).map(|(leaf, index)| leaf.entry(index));
+            return u64::from(entry.is_some_and(Entry::is_live));
         }
         let (from, before) = range.bounds();
-        if is_empty(from, before) {
-            return Ok(0);
+        let mut total = 0;
+        if !is_empty(from, before) {
+            let counted = tree::count(
+                self.root,
+                from,
+                before,
+                rev,
+                &mut total,
+                &mut |_, _| Err(()),
+            );
+            assert!(
+                counted.is_ok(),
+                "nothing was changed after the newest change"
+            );
         }
-        tree::count(self.root, from, before, rev, &mut |leaf, index| {
-            Ok(!matches!(
-                self.find(leaf.entry(index), rev)?,
-                Found::Nothing
-            ))
-        })
+        total
+    }
+
+    /// How many keys of `range` were live at `rev`, from where `counting` stands. O(log n) below nodes
+    /// where nothing was created or deleted after `rev`; looks at no more than so many `records` where
+    /// something was. `None`: there is more to count.
+    ///
+    /// # Errors
+    /// A segment must be read first; `counting` stands at the record that needs it.
+    pub fn count(
+        &self,
+        range: &KeyRange<'_>,
+        rev: i64,
+        counting: &mut Counting,
+        records: usize,
+    ) -> Result<Option<u64>, NeedRead> {
+        let Counting { resume, total } = counting;
+        if let KeyRange::Single(key) = range {
+            let found = self.get_on(key, rev, Want::Keys, resume)?;
+            return Ok(Some(u64::from(found.is_some())));
+        }
+        let (start, before) = range.bounds();
+        let resumed = std::mem::take(resume);
+        let stood = resumed.is_set.then_some(&resumed.key[..]);
+        let from = stood.or(start);
+        if is_empty(from, before) {
+            return Ok(Some(*total));
+        }
+        let mut left = records.max(1);
+        let mut is_live = |leaf: &'a Leaf, index: usize| {
+            let key = leaf.key(index);
+            if left == 0 {
+                return Err((key, None));
+            }
+            left -= 1;
+            let chain = resumed.chain.filter(|_| stood == Some(key));
+            match self.find(leaf.entry(index), rev, chain) {
+                Ok(found) => Ok(!matches!(found, Found::Nothing)),
+                Err(miss) => Err((key, Some(miss))),
+            }
+        };
+        let Err((key, miss)) = tree::count(self.root, from, before, rev, total, &mut is_live)
+        else {
+            return Ok(Some(*total));
+        };
+        resume.set(key);
+        resume.chain = miss.map(|miss| miss.at);
+        miss.map_or(Ok(None), |miss| Err(miss.need))
     }
 
     /// Hands out the records of `range` that were live at `rev`, in key order, from where `resume`
@@ -198,6 +285,7 @@ impl<'a> View<'a> {
             return self.visit_single(key, rev, want, resume, each);
         }
         let (start, end) = range.bounds();
+        let chain = resume.chain.take();
         let resumed = std::mem::take(&mut resume.key);
         let stood = resume.is_set.then_some(&resumed[..]);
         let (from, before) = if BACK {
@@ -214,6 +302,11 @@ impl<'a> View<'a> {
             want,
             left: *left,
             ahead: 1,
+            // Descending walks exclude the key at which they stand.
+            chain: chain.zip(stood.map(|stood| match BACK {
+                true => stood.strip_suffix(&[0]).unwrap_or(stood),
+                false => stood,
+            })),
         };
         let mut visit = |leaf: &'a Leaf, mut places: Range<usize>| {
             while !places.is_empty() {
@@ -243,6 +336,7 @@ impl<'a> View<'a> {
             (Stop::Before(key, _), false) | (Stop::At(key), true) => resume.set(key),
             (Stop::Before(key, _), true) | (Stop::At(key), false) => resume.set_after(key),
         }
+        resume.chain = stop.miss().map(|miss| miss.at);
         stop.end()
     }
 
@@ -257,10 +351,7 @@ impl<'a> View<'a> {
         if resume.is_set {
             return Ok(Visited::End);
         }
-        let record = match want {
-            Want::Values => self.get_at(key, rev)?,
-            Want::Keys => self.meta_at(key, rev)?,
-        };
+        let record = self.get_on(key, rev, want, resume)?;
         if let Some(record) = record
             && each(&record).is_break()
         {
@@ -270,9 +361,43 @@ impl<'a> View<'a> {
         Ok(Visited::End)
     }
 
-    /// The record of a key at `rev`, from its newest entry back. A record that compaction has
-    /// dropped was not live then.
-    fn find(&self, entry: &'a Entry, rev: i64) -> Result<Found<'a>, NeedRead> {
+    fn look_up(
+        &self,
+        key: &[u8],
+        rev: i64,
+        want: Want,
+        chain: Option<Position>,
+    ) -> Result<Option<Record<'a>>, Miss> {
+        let Some((leaf, index)) = self.root.get(key) else {
+            return Ok(None);
+        };
+        self.look(leaf, index, rev, want, chain)
+    }
+
+    fn look(
+        &self,
+        leaf: &'a Leaf,
+        index: usize,
+        rev: i64,
+        want: Want,
+        chain: Option<Position>,
+    ) -> Result<Option<Record<'a>>, Miss> {
+        let key = leaf.key(index);
+        match (self.find(leaf.entry(index), rev, chain)?, want) {
+            (Found::Newest(entry), Want::Values) => self.value_of(key, entry).map(Some),
+            (Found::Newest(entry), Want::Keys) => Ok(Some(meta_of(key, entry))),
+            (Found::Older(stored), Want::Values) => Ok(Some(stored.record())),
+            (Found::Older(stored), Want::Keys) => Ok(Some(Record {
+                value: &[],
+                ..stored.record()
+            })),
+            (Found::Nothing, _) => Ok(None),
+        }
+    }
+
+    /// The record of a key at `rev`, from its newest entry back, or from `chain` if an earlier search
+    /// came there. A record that compaction has dropped was not live then.
+    fn find(&self, entry: &'a Entry, rev: i64, chain: Option<Position>) -> Result<Found<'a>, Miss> {
         if entry.main <= rev {
             return Ok(if entry.is_live() {
                 Found::Newest(entry)
@@ -280,26 +405,32 @@ impl<'a> View<'a> {
                 Found::Nothing
             });
         }
-        Ok(match self.older(entry.at, rev)? {
+        Ok(match self.older(chain.unwrap_or(entry.at), rev)? {
             Some((_, stored)) if !stored.is_tombstone() => Found::Older(stored),
             _ => Found::Nothing,
         })
     }
 
-    /// What the index said of a key at `rev`, tombstones included; `None` if it was not in it.
-    pub(super) fn entry_at(&self, entry: &Entry, rev: i64) -> Result<Option<Entry>, NeedRead> {
+    /// What the index said of a key at `rev`, tombstones included; `None` if it was not in it. `chain`
+    /// as in `find`.
+    pub(super) fn entry_at(
+        &self,
+        entry: &Entry,
+        rev: i64,
+        chain: Option<Position>,
+    ) -> Result<Option<Entry>, Miss> {
         if entry.main <= rev {
             return Ok(Some(*entry));
         }
-        let older = self.older(entry.at, rev)?;
+        let older = self.older(chain.unwrap_or(entry.at), rev)?;
         Ok(older.map(|(at, stored)| entry_of(at, stored)))
     }
 
-    /// The newest record at or below `rev` of the key whose newest record, above `rev`, lies at
-    /// `at`; `None` if there was none or compaction has dropped it.
-    fn older(&self, at: Position, rev: i64) -> Result<Option<(Position, Stored<'a>)>, NeedRead> {
+    /// The newest record at or below `rev` of the key that has a record at `at`, from there back;
+    /// `None` if there was none or compaction has dropped it.
+    fn older(&self, at: Position, rev: i64) -> Result<Option<(Position, Stored<'a>)>, Miss> {
         let mut at = at;
-        while let Some(stored) = self.log.record(at)? {
+        while let Some(stored) = self.record(at)? {
             if stored.main() <= rev {
                 return Ok(Some((at, stored)));
             }
@@ -312,15 +443,18 @@ impl<'a> View<'a> {
         Ok(None)
     }
 
-    fn value_of(&self, key: &'a [u8], entry: &Entry) -> Result<Record<'a>, NeedRead> {
+    fn value_of(&self, key: &'a [u8], entry: &Entry) -> Result<Record<'a>, Miss> {
         let stored = self
-            .log
             .record(entry.at)?
             .expect("the newest record of a live key is never dropped");
         Ok(Record {
             value: stored.value(),
             ..meta_of(key, entry)
         })
+    }
+
+    fn record(&self, at: Position) -> Result<Option<Stored<'a>>, Miss> {
+        self.log.record(at).map_err(|need| Miss { need, at })
     }
 }
 
@@ -346,12 +480,14 @@ struct Slice<'v, 'a> {
     /// Records that are looked up before the first of them is handed out: few at first, as most
     /// walks are short.
     ahead: usize,
+    /// For this key an earlier call came so far.
+    chain: Option<(Position, &'v [u8])>,
 }
 
 /// Why and where a walk ends early.
 enum Stop<'a> {
     /// This key was not handed out: the slice is used up, or a segment must be read.
-    Before(&'a [u8], Option<NeedRead>),
+    Before(&'a [u8], Option<Miss>),
     /// This one was, and the visitor broke off.
     At(&'a [u8]),
 }
@@ -385,7 +521,7 @@ impl<'a> Slice<'_, 'a> {
             let record = match found[index - chunk.start] {
                 Ok(Some(record)) => record,
                 Ok(None) => continue,
-                Err(need) => return ControlFlow::Break(Stop::Before(key, Some(need))),
+                Err(miss) => return ControlFlow::Break(Stop::Before(key, Some(miss))),
             };
             self.left.bytes = self
                 .left
@@ -398,29 +534,28 @@ impl<'a> Slice<'_, 'a> {
         ControlFlow::Continue(())
     }
 
-    fn look(&self, leaf: &'a Leaf, index: usize) -> Result<Option<Record<'a>>, NeedRead> {
-        let key = leaf.key(index);
-        match self.view.find(leaf.entry(index), self.rev)? {
-            Found::Newest(entry) if self.want == Want::Values => {
-                self.view.value_of(key, entry).map(Some)
-            }
-            Found::Newest(entry) => Ok(Some(meta_of(key, entry))),
-            Found::Older(stored) if self.want == Want::Values => Ok(Some(stored.record())),
-            Found::Older(stored) => Ok(Some(Record {
-                value: &[],
-                ..stored.record()
-            })),
-            Found::Nothing => Ok(None),
-        }
+    fn look(&self, leaf: &'a Leaf, index: usize) -> Result<Option<Record<'a>>, Miss> {
+        let chain = match self.chain {
+            Some((at, key)) if key == leaf.key(index) => Some(at),
+            _ => None,
+        };
+        self.view.look(leaf, index, self.rev, self.want, chain)
     }
 }
 
 impl Stop<'_> {
     fn end(&self) -> Result<Visited, NeedRead> {
         match self {
-            Self::Before(_, Some(need)) => Err(*need),
+            Self::Before(_, Some(miss)) => Err(miss.need),
             Self::Before(_, None) => Ok(Visited::More),
             Self::At(_) => Ok(Visited::Stopped),
+        }
+    }
+
+    fn miss(&self) -> Option<Miss> {
+        match self {
+            Self::Before(_, miss) => *miss,
+            Self::At(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use core::ops::ControlFlow;
 use basalt_pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use basalt_pb::hot::{self, RangeRequest};
 
-use crate::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
+use crate::mvcc::{Counting, KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
 use sorter::Sorter;
 
 pub use compare::{Comparison, holds};
@@ -30,6 +30,8 @@ pub struct RangeQuery {
     filter: Filter,
     stage: Stage,
     resume: Resume,
+    /// Of the keys of the range, where not all are met.
+    counting: Counting,
     /// Records met in the range, before any filter.
     met: u64,
     /// Records in the answer so far.
@@ -99,6 +101,7 @@ impl RangeQuery {
             filter,
             stage,
             resume: Resume::default(),
+            counting: Counting::default(),
             met: 0,
             sent: 0,
             more: false,
@@ -151,7 +154,14 @@ impl RangeQuery {
         }
         let count = match self.stage {
             Stage::Total { whole: true } => self.met,
-            _ => view.count(range, self.revision)?,
+            _ if self.revision == view.revision() => view.count_newest(range),
+            _ => {
+                let counting = &mut self.counting;
+                let Some(count) = view.count(range, self.revision, counting, bound.records)? else {
+                    return Ok(Progress::More);
+                };
+                count
+            }
         };
         hot::put_bool_field(out, 3, self.more);
         hot::put_uint_field(out, 4, count);
@@ -170,11 +180,11 @@ impl RangeQuery {
         view: View<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Visited, NeedRead> {
-        let found = if self.keys_only {
-            view.meta_at(key, self.revision)?
-        } else {
-            view.get_at(key, self.revision)?
+        let want = match self.keys_only {
+            true => Want::Keys,
+            false => Want::Values,
         };
+        let found = view.get_on(key, self.revision, want, &mut self.resume)?;
         if let Some(record) = found {
             self.met = 1;
             if self.filter.passes(&record) {

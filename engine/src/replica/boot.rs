@@ -211,10 +211,15 @@ impl Boot {
             let Mark { index, term } = entry.at;
             match entry.kind {
                 RunKind::Normal => {
-                    let applied = self
+                    match self
                         .machine
-                        .apply(index, term, entry.bytes, &mut self.unused);
-                    applied.map_err(|halt| BootFailed::Entry { index, halt })?;
+                        .apply(index, term, entry.bytes, &mut self.unused)
+                    {
+                        Ok(_) => {}
+                        // The first turns read what it needs, and apply what is left.
+                        Err(Halt::NeedRead(_)) => break,
+                        Err(halt) => return Err(BootFailed::Entry { index, halt }),
+                    }
                     self.unused.clear();
                 }
                 RunKind::ConfChange => {
@@ -232,7 +237,8 @@ impl Boot {
         // Nobody keeps their time yet.
         self.machine.take_lease_changes(&mut self.unused_changes);
         self.unused_changes.clear();
-        if self.machine.store().finished() < self.machine.store().compacted() {
+        let store = self.machine.store();
+        if store.finished() < store.compacted() && !self.machine.is_mid_entry() {
             // What this leaves, also because a segment is not in memory, the first turns do.
             let _ = self.machine.store_mut().poll_space(SPACE_RECORDS_A_TURN);
         }
@@ -255,7 +261,10 @@ impl Boot {
         }
         self.commit_to(recovered.hard)?;
         assert!(self.log.last().index == recovered.last);
-        self.machine.store_mut().publish();
+        match self.machine.is_mid_entry() {
+            true => self.machine.store_mut().publish_log(),
+            false => self.machine.store_mut().publish(),
+        }
         let is_first = self.log.last() == Mark::default();
         let (me, settings) = (self.config.me, self.config.raft);
         let mut raft = Raft::new(me, recovered.hard, self.voters, self.log, settings);

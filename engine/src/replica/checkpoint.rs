@@ -7,8 +7,8 @@ use crate::apply::{BadMeta, Meta};
 use crate::disk::{Disk, DiskError, DiskOp};
 use crate::limits::{CHECKPOINT_CHUNK_BYTES, CHECKPOINT_META_BYTES_MAX};
 use crate::mvcc::{
-    BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, Digests, NeedRead,
-    OnSegments, Reader, Restore, SegmentFileReport, Store, StoreConfig,
+    BadCheckpoint, BadIndex, BadSegment, CheckpointCursor, CheckpointFiles, Digests, OnSegments,
+    Reader, Restore, SegmentFileReport, Store, StoreConfig,
 };
 use crate::types::Index;
 use crate::wal::CheckpointWriter;
@@ -38,9 +38,9 @@ pub enum CheckpointFailed {
     /// A write failed; only the checkpoint is lost.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A part of the key space is not in memory.
-    #[error("a part of the store is not in memory")]
-    NotInMemory(NeedRead),
+    /// Records cannot be read. The member finds out for itself what that means.
+    #[error(transparent)]
+    Records(#[from] BadSegment),
 }
 
 impl CheckpointJob {
@@ -125,8 +125,7 @@ impl CheckpointJob {
     ) -> Result<bool, CheckpointFailed> {
         let more = self
             .cursor
-            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES)
-            .map_err(CheckpointFailed::NotInMemory)?;
+            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES, disk)?;
         // A long list makes more than one chunk.
         for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
             let written = disk.perform(writer.push(chunk))?;

@@ -17,6 +17,7 @@ mod lease;
 mod lease_counts;
 mod members;
 mod notice;
+mod parts;
 mod proposals;
 mod published;
 mod read_index;
@@ -46,7 +47,7 @@ pub use published::{ClusterView, Counts, Published, ReadGate, Status};
 use crate::apply::{Halt, Machine, Quota};
 use crate::disk::{DiskDone, DiskOp, OpId};
 use crate::limits::{INBOX_BYTES_MAX, NOTICES_MAX};
-use crate::mvcc::{NeedRead, Reader};
+use crate::mvcc::{BadSegment, NeedRead, Reader};
 use crate::raft::Raft;
 use crate::types::{HardState, Index, MemberId, Millis, ReplyTo, Term};
 use crate::wal::{Wal, WalFailed};
@@ -55,6 +56,7 @@ use auto_compaction::AutoCompactor;
 use handover::{Stall, Transfer};
 use lease::Leasing;
 use members::{Batch, Change, Forwarded};
+use parts::Parts;
 use read_index::ReadQueue;
 use waiting::Waiting;
 
@@ -114,6 +116,7 @@ pub struct Replica {
     /// When the log tries again to get space, while it is short of it.
     space_retry: Option<Millis>,
     parked: Option<NeedRead>,
+    parts: Parts,
     /// Whether the next entry needs more turns.
     has_more: bool,
     /// At most `NOTICES_MAX`.
@@ -139,6 +142,9 @@ pub enum Failure {
     /// A write of the log.
     #[error(transparent)]
     Wal(#[from] WalFailed),
+    /// Records that were written and cannot be read any more.
+    #[error("acknowledged data cannot be read: {0}")]
+    Records(#[from] BadSegment),
     /// An entry that cannot be applied.
     #[error("the entry at index {index} cannot be applied: {halt}")]
     Entry {
@@ -155,6 +161,17 @@ pub enum Failure {
         /// Why.
         change: BadChange,
     },
+}
+
+impl Failure {
+    /// What clients are told.
+    fn refused(&self) -> Refused {
+        match self {
+            Self::Wal(_) => Refused::DiskFailed,
+            Self::Records(_) => Refused::CorruptCluster,
+            Self::Entry { .. } | Self::Change { .. } => Refused::Stopped,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -263,6 +280,7 @@ impl Replica {
             space_due: Millis(0),
             space_retry: None,
             parked: None,
+            parts: Parts::default(),
             has_more: false,
             notices: Vec::new(),
             failure: None,
@@ -309,13 +327,16 @@ impl Replica {
         Ok(())
     }
 
-    /// The next operation on the log's files, if any. Call until `None`.
+    /// The next operation on the files, if any. Call until `None`.
     pub fn poll_op(&mut self) -> Option<(OpId, DiskOp)> {
-        self.wal.poll_op()
+        self.wal.poll_op().or_else(|| self.parts.poll_op())
     }
 
     /// Hears how such an operation went. Take a turn afterwards.
     pub fn on_disk(&mut self, done: DiskDone) {
+        let Some(done) = self.on_read(done) else {
+            return;
+        };
         match self.wal.on_done(done) {
             Ok(Some(durable)) => self.raft.on_durable(durable),
             Ok(None) => {}
@@ -415,6 +436,12 @@ impl Replica {
         self.failure.as_ref()
     }
 
+    /// Parts of files that came into memory since the start.
+    #[must_use]
+    pub fn parts_read(&self) -> u64 {
+        self.parts.done
+    }
+
     /// The part of the key space that the next entry needs and that is not in memory. The next turn
     /// tries again.
     #[must_use]
@@ -424,9 +451,8 @@ impl Replica {
 
     /// Why proposals are refused now, if they are.
     fn refuses(&self) -> Option<Refused> {
-        match self.failure {
-            Some(Failure::Wal(_)) => Some(Refused::DiskFailed),
-            Some(Failure::Entry { .. } | Failure::Change { .. }) => Some(Refused::Stopped),
+        match &self.failure {
+            Some(failure) => Some(failure.refused()),
             None if self.stopping != Stopping::No => Some(Refused::Stopped),
             None => None,
         }

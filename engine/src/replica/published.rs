@@ -1,12 +1,12 @@
 //! What other threads may know of a member without asking it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use basalt_pb::etcdserverpb;
 
 use super::lease_counts::LeaseCounts;
-use crate::apply;
+use crate::apply::{self, Refused};
 use crate::types::{Index, MemberId, Term};
 
 /// Says whether a linearizable read may use the newest published view at once: this member leads
@@ -51,8 +51,8 @@ pub struct Status {
     pub is_learner: bool,
     /// Whether this start's name and client URLs are applied: the member serves.
     pub is_ready: bool,
-    /// Whether a write of the log failed and nothing more is acknowledged.
-    pub failed: bool,
+    /// What whoever still waits is told, once this member has stopped for good.
+    pub failed: Option<Refused>,
 }
 
 /// Numbers for the metrics; they only grow, but for `proposals_pending`.
@@ -107,7 +107,8 @@ pub struct Published {
     db_size_in_use: AtomicU64,
     is_learner: AtomicBool,
     is_ready: AtomicBool,
-    failed: AtomicBool,
+    /// 0, or one more than the place in `FAILED`.
+    failed: AtomicU8,
     counts: AtomicCounts,
     leases: LeaseCounts,
     cluster: Mutex<Arc<ClusterView>>,
@@ -135,7 +136,10 @@ impl Published {
             db_size_in_use: self.db_size_in_use.load(Ordering::Acquire),
             is_learner: self.is_learner.load(Ordering::Acquire),
             is_ready: self.is_ready.load(Ordering::Acquire),
-            failed: self.failed.load(Ordering::Acquire),
+            failed: match self.failed.load(Ordering::Acquire) {
+                0 => None,
+                place => FAILED.get(usize::from(place) - 1).copied(),
+            },
         }
     }
 
@@ -204,7 +208,9 @@ impl Published {
             .store(status.db_size_in_use, Ordering::Release);
         self.is_learner.store(status.is_learner, Ordering::Release);
         self.is_ready.store(status.is_ready, Ordering::Release);
-        self.failed.store(status.failed, Ordering::Release);
+        let place = FAILED.iter().position(|it| Some(*it) == status.failed);
+        let place = place.map_or(0, |place| u8::try_from(place + 1).expect("a few"));
+        self.failed.store(place, Ordering::Release);
     }
 
     /// Publishes.
@@ -213,3 +219,10 @@ impl Published {
         *guard = Arc::new(view);
     }
 }
+
+/// What a member that has stopped for good answers.
+const FAILED: [Refused; 3] = [
+    Refused::Stopped,
+    Refused::DiskFailed,
+    Refused::CorruptCluster,
+];

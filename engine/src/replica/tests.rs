@@ -202,10 +202,10 @@ impl Rig {
         self.replica.published().status()
     }
 
-    fn hash(&self) -> HashAnswer {
+    fn hash(&mut self) -> HashAnswer {
         let mut job = HashJob::start(self.replica.reader(), 0).expect("a job");
         loop {
-            if let Some(answer) = job.poll(1000).expect("in memory") {
+            if let Some(answer) = job.poll(1000, &mut self.disk).expect("it can be read") {
                 return answer;
             }
         }
@@ -321,7 +321,7 @@ fn a_failed_write_is_final() {
     let refused = Outcome::Refused(Refused::DiskFailed);
     assert_eq!(rig.outcomes(), [(0, refused), (1, refused), (2, refused)]);
     assert!(matches!(rig.replica.failure(), Some(Failure::Wal(_))));
-    assert!(rig.status().failed);
+    assert_eq!(rig.status().failed, Some(Refused::DiskFailed));
     assert!(!rig.replica.published().read_gate().is_free());
     assert_eq!(rig.status().applied, Index(4));
 }
@@ -358,7 +358,7 @@ fn a_restart_keeps_the_state() {
     rig.settle();
     assert_eq!(rig.outcomes().len(), 50);
     let hash = rig.hash();
-    let rig = rig.restart();
+    let mut rig = rig.restart();
     assert_eq!(rig.hash(), hash);
     let status = rig.status();
     // 54 entries, the empty one of term 3, the name.
@@ -507,34 +507,6 @@ fn a_write_beyond_the_quota_raises_the_alarm_first() {
     assert_eq!(rig.replica.published().cluster().alarms, [(me, 1)]);
 }
 
-/// A segment that is not in memory delays its entry and those behind it, and loses none.
-#[test]
-fn a_needed_read_parks_application() {
-    let mut rig = Rig::new(ReplicaConfig {
-        store: StoreConfig {
-            segment_bytes: 4096,
-        },
-        ..config()
-    });
-    rig.put("a", "1");
-    rig.put("filler", &"x".repeat(8192));
-    rig.settle();
-    rig.outcomes();
-    let cold = rig.replica.machine.store().segment_of(b"a").expect("there");
-    rig.replica.machine.store_mut().chill(cold);
-    let mut request = put("a", "2");
-    request.prev_kv = true;
-    rig.propose(field::PUT, &request);
-    rig.put("b", "1");
-    rig.settle();
-    assert_eq!(rig.replica.parked_on(), Some(NeedRead(cold)));
-    assert_eq!(rig.outcomes(), []);
-    rig.replica.machine.store_mut().warm(cold);
-    rig.settle();
-    assert_eq!(rig.outcomes().len(), 2);
-    assert_eq!(rig.replica.parked_on(), None);
-}
-
 /// Batches and lists go round: proposing allocates nothing once the first ones came back.
 #[test]
 fn batches_come_back_with_room() {
@@ -562,6 +534,7 @@ fn batches_come_back_with_room() {
 }
 
 mod cluster;
+mod cold;
 mod leases;
 mod recovery;
 mod space;

@@ -47,12 +47,19 @@ impl Replica {
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
         let mut space = None;
+        // An entry that is looked at from its beginning again needs all that it reads at once.
+        if self.parked.is_none() || self.machine.has_begun() {
+            self.machine.store_mut().evict();
+        }
         // In the middle of an entry readers stay at the state before it.
-        if !self.machine.is_mid_entry() {
+        if self.machine.is_mid_entry() {
+            self.machine.store_mut().publish_log();
+        } else {
             space = self.free_space(now);
             self.machine.store_mut().publish();
             self.begin_checkpoint(now);
         }
+        self.queue_reads();
         // What it proposes is for the next turn's frame.
         let has_more = self.lift_alarm() || self.has_more;
         let more = has_more.then_some(now);
@@ -353,10 +360,14 @@ impl Replica {
             if now < self.space_due {
                 return Some(self.space_due);
             }
-            // A segment that is not in memory delays it too.
-            if store.poll_space(SPACE_RECORDS_A_TURN).unwrap_or(true) {
+            if !self.parts.is_for_space() {
+                let worked = store.poll_space(SPACE_RECORDS_A_TURN);
                 self.space_due = now.plus(Millis(SPACE_PAUSE_MS));
-                next = Some(self.space_due);
+                match worked {
+                    Ok(has_more) => next = has_more.then_some(self.space_due),
+                    // The disk's answer brings the next turn.
+                    Err(part) => self.parts.add_for_space(part),
+                }
             }
         }
         let finished = store.finished();
@@ -517,7 +528,7 @@ impl Replica {
             db_size_in_use: sizes.in_use,
             is_learner: self.raft.config().learners.contains(&me),
             is_ready,
-            failed: self.failure.is_some(),
+            failed: self.failure.as_ref().map(Failure::refused),
         });
         self.counts.applied = self.machine.counts();
         let unlogged = self.inbox.iter().map(|it| it.proposals.len() as u64);

@@ -1,5 +1,6 @@
 use super::page::{PAGE_BYTES, fnv1a};
 use super::*;
+use crate::disk::mem::MemDisk;
 use crate::lease::Lease;
 use crate::member::{Member, Release};
 use crate::mvcc::{History, HistoryAt, Reader, Record, Store, StoreConfig};
@@ -40,7 +41,7 @@ fn file_of(description: Description, reader: &Reader) -> Vec<u8> {
     let mut snapshot = Snapshot::new(description, History::take(reader).unwrap());
     let mut out = Vec::new();
     loop {
-        match snapshot.step(&mut out).unwrap() {
+        match snapshot.step(&mut MemDisk::default(), &mut out).unwrap() {
             Progress::LayingOut => assert!(out.is_empty()),
             Progress::Bytes => {}
             Progress::Whole { .. } => {
@@ -145,7 +146,10 @@ fn writes_meanwhile_do_not_change_the_file() {
     let (mut busy, reader) = store(500, b"value");
     let mut snapshot = Snapshot::new(description(), History::take(&reader).unwrap());
     let mut out = Vec::new();
-    while !matches!(snapshot.step(&mut out).unwrap(), Progress::Whole { .. }) {
+    while !matches!(
+        snapshot.step(&mut MemDisk::default(), &mut out).unwrap(),
+        Progress::Whole { .. }
+    ) {
         busy.write().put(b"key-1", b"later", LeaseId(0));
         let revision = busy.revision();
         busy.compact(revision).unwrap();
@@ -195,10 +199,10 @@ fn what_was_written_is_read_back_record_by_record() {
         store.grant(lease);
     }
     store.publish();
-    let history = History::take(&reader).unwrap();
+    let mut history = History::take(&reader).unwrap();
     let (mut at, mut expected) = (HistoryAt::default(), Vec::new());
     while history
-        .visit(&mut at, |record| {
+        .visit(&mut at, &mut MemDisk::default(), |record| {
             expected.push(plain(record));
             ControlFlow::Continue(())
         })

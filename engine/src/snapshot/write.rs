@@ -5,8 +5,9 @@ use sha2::{Digest, Sha256};
 use super::buckets::{self, Bucket, Description};
 use super::page::{META_PAGES, Meta, PAGE_BYTES};
 use super::tree::{Pages, TreeWriter};
+use crate::disk::Disk;
 use crate::limits::{SNAPSHOT_LAYOUT_RECORDS, SNAPSHOT_STEP_BYTES};
-use crate::mvcc::{History, HistoryAt, NeedRead};
+use crate::mvcc::{BadSegment, History, HistoryAt};
 
 /// A snapshot on its way, in steps of about a millisecond: first all is laid out, which says how
 /// long the file becomes and where its root lies, then the same walk makes the pages.
@@ -70,10 +71,12 @@ impl Snapshot {
     /// most.
     ///
     /// # Errors
-    /// A segment must be read first; nothing is lost.
-    pub fn step(&mut self, out: &mut Vec<u8>) -> Result<Progress, NeedRead> {
+    /// Records cannot be read from `disk`, where those lie that are not in memory.
+    pub fn step(&mut self, disk: &mut dyn Disk, out: &mut Vec<u8>) -> Result<Progress, BadSegment> {
+        let length = self.bytes();
+        let (description, history) = (&self.description, &mut self.history);
         let Some(layout) = self.layout else {
-            if let Some(layout) = self.walk.step(&self.description, &self.history)? {
+            if let Some(layout) = self.walk.step(description, history, disk)? {
                 self.layout = Some(layout);
                 self.walk = Walk::new(Pages::Made(Vec::new()));
             }
@@ -84,17 +87,17 @@ impl Snapshot {
             for page in 0..META_PAGES {
                 layout.write(out, page);
             }
-        } else if Some(self.done_bytes) == self.bytes() {
+        } else if Some(self.done_bytes) == length {
             let digest = self.digest.clone().finalize().into();
             return Ok(Progress::Whole { digest });
         } else {
-            let end = self.walk.step(&self.description, &self.history)?;
+            let end = self.walk.step(description, history, disk)?;
             assert!(end.is_none_or(|end| end == layout));
             out.append(self.walk.tree.made().expect("the second pass makes pages"));
         }
         self.digest.update(&out[start..]);
         self.done_bytes += (out.len() - start) as u64;
-        assert!(Some(self.done_bytes) <= self.bytes());
+        assert!(Some(self.done_bytes) <= length);
         Ok(Progress::Bytes)
     }
 }
@@ -113,14 +116,15 @@ impl Walk {
     fn step(
         &mut self,
         description: &Description,
-        history: &History,
-    ) -> Result<Option<Meta>, NeedRead> {
+        history: &mut History,
+        disk: &mut dyn Disk,
+    ) -> Result<Option<Meta>, BadSegment> {
         let Some(&bucket) = Bucket::ALL.get(self.bucket) else {
             return Ok(Some(self.finish()));
         };
         if bucket == Bucket::Key {
             let (tree, mut left) = (&mut self.tree, SNAPSHOT_LAYOUT_RECORDS);
-            let more = history.visit(&mut self.at, |record| {
+            let more = history.visit(&mut self.at, disk, |record| {
                 buckets::push_record(tree, record);
                 left -= 1;
                 let made_bytes = tree.made().map_or(0, |made| made.len());

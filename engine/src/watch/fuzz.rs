@@ -114,7 +114,10 @@ impl Script<'_> {
 
 impl Rig {
     fn new() -> Self {
-        let (store, reader) = Store::new(StoreConfig { segment_bytes: 600 });
+        let (store, reader) = Store::new(StoreConfig {
+            segment_bytes: 600,
+            ..StoreConfig::default()
+        });
         let hub = Hub::new(ClusterId(1), MemberId(2), LOOPS);
         let dispatcher = Dispatcher::new(Arc::clone(&hub), &reader).expect("nothing is held");
         let loops = (0..LOOPS).map(|number| Loop {

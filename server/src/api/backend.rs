@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use basalt_engine::disk::Disk;
 use basalt_engine::mvcc::Reader;
 use basalt_engine::replica::{Ask, Published, Refused, Replies};
 use basalt_engine::types::{ReplyTo, RequestId};
@@ -53,9 +54,10 @@ pub trait Backend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
-/// A long computation in short steps, done by the background worker between its other work. What it
-/// appends to the vector is the answer's message.
-pub type Work = Box<dyn FnMut(&mut Vec<u8>) -> Step + Send>;
+/// A long computation in short steps, done by the background worker between its other work. Records
+/// that are not in memory it reads from the worker's disk; what it appends to the vector is the
+/// answer's message.
+pub type Work = Box<dyn FnMut(&mut dyn Disk, &mut Vec<u8>) -> Step + Send>;
 
 /// How one step of [`Work`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! Reads that did not finish in their first slice, streams included: a few slices of them a turn.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use basalt_engine::mvcc::{Hold, HoldRefused, KeyRange, Reader, SliceBound};
+use basalt_engine::limits::READ_SLICE_BYTES;
+use basalt_engine::mvcc::{Hold, HoldRefused, KeyRange, NeedRead, Reader, SliceBound};
 use basalt_engine::query::{Progress, RangeQuery};
-use basalt_net::grpc::{CallId, Calls};
+use basalt_net::grpc::{CallId, Calls, Status};
 use basalt_pb::hot::{RangeRequest, TxnRequest};
 
 use super::errors::Error;
@@ -31,6 +32,8 @@ pub(super) struct Jobs {
     next_look: Option<Instant>,
     /// Streams whose client does not read fast enough.
     paused: Vec<Job>,
+    /// Reads that wait for what is not in memory, in the order in which they missed it.
+    reading: Vec<(NeedRead, Job)>,
 }
 
 /// One unfinished read.
@@ -64,14 +67,11 @@ pub(super) enum Turn {
     Runs,
     /// Go on when the client has read.
     Full,
-    /// Go on when a segment has been read in.
-    Reads,
+    /// Go on when this has been read in.
+    Reads(NeedRead),
     /// Answered.
     Done,
 }
-
-/// A segment that was missing is asked for again after this long.
-const READ_RETRY: Duration = Duration::from_millis(1);
 
 impl Jobs {
     /// Adds a read that is to go on at the next turn. A stream does not hold its revision: the
@@ -140,14 +140,8 @@ impl Jobs {
                 Ok(Turn::Runs) => self.running.push_back(job),
                 Ok(Turn::Full) => self.paused.push(job),
                 Ok(Turn::Done) => {}
-                Ok(Turn::Reads) => {
-                    self.running.push_back(job);
-                    return Some(now + READ_RETRY);
-                }
-                Err(error) => match job.work {
-                    JobWork::Stream(_) => calls.finish(job.call, error.status()),
-                    _ => calls.fail(job.call, error.status()),
-                },
+                Ok(Turn::Reads(need)) => self.reading.push((need, job)),
+                Err(error) => job.fail(calls, error.status()),
             }
         }
         let has_work = !self.running.is_empty() || !self.queued.is_empty();
@@ -165,7 +159,9 @@ impl Jobs {
     }
 
     fn fill_running(&mut self, calls: &mut impl Calls, now: Instant) {
-        while self.running.len() < JOBS_RUNNING_MAX {
+        let large = self.reading.iter().filter(|(_, job)| job.is_large());
+        let room = JOBS_RUNNING_MAX.saturating_sub(large.count());
+        while self.running.len() < room {
             let Some(job) = self.queued.pop_front() else {
                 return;
             };
@@ -192,8 +188,29 @@ impl Jobs {
         self.next_look = (!self.stalled.is_empty()).then_some(now + STALLED_LOOK_INTERVAL);
     }
 
+    pub(super) fn is_reading(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
+    /// Those that miss nothing any more go on, before others.
+    pub(super) fn resume_reading(&mut self, is_met: impl Fn(&NeedRead) -> bool) {
+        let met = self.reading.extract_if(.., |(need, _)| is_met(need));
+        for (at, (_, job)) in met.enumerate() {
+            self.running.insert(at, job);
+        }
+    }
+
+    /// What they wait for never comes.
+    pub(super) fn fail_reading(&mut self, calls: &mut impl Calls, meter: &Meter, error: Error) {
+        for (_, job) in self.reading.drain(..) {
+            let calls = &mut meter.count(job.work.rpc(), calls);
+            job.fail(calls, error.status());
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Job> {
-        let waiting = self.queued.iter().chain(&self.stalled);
+        let reading = self.reading.iter().map(|(_, job)| job);
+        let waiting = self.queued.iter().chain(&self.stalled).chain(reading);
         self.running.iter().chain(&self.paused).chain(waiting)
     }
 
@@ -205,6 +222,7 @@ impl Jobs {
 
     pub(super) fn on_cancel(&mut self, call: CallId) {
         self.paused.retain(|job| job.call != call);
+        self.reading.retain(|(_, job)| job.call != call);
         self.stalled.retain(|job| job.call != call);
         self.running.retain(|job| job.call != call);
         self.queued.retain(|job| job.call != call);
@@ -222,6 +240,18 @@ impl JobWork {
 }
 
 impl Job {
+    /// What it has made takes more than a slice's room.
+    fn is_large(&self) -> bool {
+        self.out.len() > READ_SLICE_BYTES
+    }
+
+    fn fail(&self, calls: &mut impl Calls, status: Status) {
+        match self.work {
+            JobWork::Stream(_) => calls.finish(self.call, status),
+            _ => calls.fail(self.call, status),
+        }
+    }
+
     fn poll(
         &mut self,
         calls: &mut impl Calls,
@@ -260,7 +290,7 @@ impl Job {
                 calls.reply(self.call, |out| out.extend_from_slice(&self.out));
                 Ok(Turn::Done)
             }
-            Err(Stop::NeedRead) => Ok(Turn::Reads),
+            Err(Stop::NeedRead(need)) => Ok(Turn::Reads(need)),
             Err(Stop::Refused(error)) => Err(error),
         }
     }

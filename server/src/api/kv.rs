@@ -142,15 +142,22 @@ impl<B: Backend> Services<B> {
             } else {
                 view.get_at(request.key, revision)
             };
-            if let Ok(found) = found {
-                calls.reply(call, |out| {
-                    write_header(out, &header);
-                    if let Some(record) = found {
-                        write_record(out, KVS, &record, request.keys_only);
-                        put_int_field(out, COUNT, 1);
-                    }
-                });
-                return Ok(());
+            match found {
+                Ok(found) => {
+                    calls.reply(call, |out| {
+                        write_header(out, &header);
+                        if let Some(record) = found {
+                            write_record(out, KVS, &record, request.keys_only);
+                            put_int_field(out, COUNT, 1);
+                        }
+                    });
+                    return Ok(());
+                }
+                // It begins anew and reads what is newest then.
+                Err(need) if request.revision <= 0 => {
+                    return self.cold.push(call, Rpc::Range, message, need);
+                }
+                Err(_) => {}
             }
         }
         self.scratch.clear();
@@ -250,7 +257,7 @@ impl<B: Backend> Services<B> {
                 return Ok(());
             }
             Err(Stop::Refused(error)) => return Err(error),
-            Ok(false) | Err(Stop::NeedRead) => {}
+            Ok(false) | Err(Stop::NeedRead(_)) => {}
         }
         let floor = lowest_revision(txn, revision);
         let begun = (JobWork::Txn(work), std::mem::take(&mut self.scratch));

@@ -144,7 +144,7 @@ impl<B: Backend> Services<B> {
         let reader: Reader = self.backend.reader().clone();
         let mut header = self.header_now();
         let mut job = None;
-        Box::new(move |out| {
+        Box::new(move |disk, out| {
             let running = match &mut job {
                 Some(running) => running,
                 None => match HashJob::start(&reader, revision) {
@@ -152,9 +152,10 @@ impl<B: Backend> Services<B> {
                     Err(refused) => return Step::Refused(refused.into_refused()),
                 },
             };
-            // A segment that is not in memory is asked for again at the next step.
-            let Ok(Some(answer)) = running.poll(HASH_STEP_RECORDS) else {
-                return Step::Again;
+            let answer = match running.poll(HASH_STEP_RECORDS, disk) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Step::Again,
+                Err(_) => return Step::Refused(Refused::CorruptCluster),
             };
             header.revision = answer.revision;
             write_header(out, &header);

@@ -1,5 +1,5 @@
-//! Calls that wait until linearizable reads are possible: there is no leader yet, or it is not
-//! sure.
+//! Calls that wait to be begun anew: until linearizable reads are possible, as there is no leader
+//! yet or it is not sure; or until records are in memory.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,16 +10,17 @@ use super::errors::Error;
 use super::gate::Rpc;
 use super::limits::{PARKED_BYTES_MAX, PARKED_CALLS_MAX, REQUEST_TIMEOUT};
 
-/// In the order of their coming, and so of their deadlines.
-#[derive(Debug, Default)]
-pub(super) struct Parked {
-    calls: VecDeque<ParkedCall>,
+/// In the order of their coming, and so of their deadlines. `N` says what each waits for.
+#[derive(Debug)]
+pub(super) struct Parked<N> {
+    calls: VecDeque<ParkedCall<N>>,
     /// Sum of the messages' lengths.
     bytes: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct ParkedCall {
+pub(super) struct ParkedCall<N> {
+    pub(super) need: N,
     pub(super) call: CallId,
     pub(super) rpc: Rpc,
     pub(super) message: Vec<u8>,
@@ -27,16 +28,32 @@ pub(super) struct ParkedCall {
     deadline: Option<Instant>,
 }
 
-impl Parked {
+impl<N> Default for Parked<N> {
+    fn default() -> Self {
+        Self {
+            calls: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<N> Parked<N> {
     /// # Errors
     /// `TooManyRequests` if there is no room.
-    pub(super) fn push(&mut self, call: CallId, rpc: Rpc, message: &[u8]) -> Result<(), Error> {
+    pub(super) fn push(
+        &mut self,
+        call: CallId,
+        rpc: Rpc,
+        message: &[u8],
+        need: N,
+    ) -> Result<(), Error> {
         let bytes = self.bytes + message.len();
         if self.calls.len() >= PARKED_CALLS_MAX || bytes > PARKED_BYTES_MAX {
             return Err(Error::TooManyRequests);
         }
         self.bytes = bytes;
         self.calls.push_back(ParkedCall {
+            need,
             call,
             rpc,
             message: message.to_vec(),
@@ -53,10 +70,27 @@ impl Parked {
         self.calls.is_empty()
     }
 
-    pub(super) fn pop(&mut self) -> Option<ParkedCall> {
+    pub(super) fn pop(&mut self) -> Option<ParkedCall<N>> {
         let parked = self.calls.pop_front()?;
         self.bytes -= parked.message.len();
         Some(parked)
+    }
+
+    /// Takes out all whose need is met.
+    pub(super) fn take_met(&mut self, mut is_met: impl FnMut(&N) -> bool) -> Vec<ParkedCall<N>> {
+        let mut met = Vec::new();
+        for _ in 0..self.calls.len() {
+            let Some(parked) = self.calls.pop_front() else {
+                break;
+            };
+            if is_met(&parked.need) {
+                self.bytes -= parked.message.len();
+                met.push(parked);
+            } else {
+                self.calls.push_back(parked);
+            }
+        }
+        met
     }
 
     /// Stamps what is new and tells of each call whose time is over. Returns the next deadline.

@@ -34,12 +34,12 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Refused(Error),
-    NeedRead,
+    NeedRead(NeedRead),
 }
 
 impl From<NeedRead> for Stop {
-    fn from(_: NeedRead) -> Self {
-        Stop::NeedRead
+    fn from(need: NeedRead) -> Self {
+        Stop::NeedRead(need)
     }
 }
 

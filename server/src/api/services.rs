@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use basalt_engine::apply::Quota;
+use basalt_engine::mvcc::NeedRead;
 use basalt_engine::replica::{Ask, Outcome, Replies};
 use basalt_engine::types::ReplyTo;
 use basalt_net::grpc::{CallId, Calls, Metadata};
@@ -31,7 +32,11 @@ pub(super) struct Services<B> {
     waiting: Waiting,
     /// Questions, which are not answered in the order of the log.
     asked: Waiting,
-    parked: Parked,
+    parked: Parked<()>,
+    /// Reads that wait for what is not in memory.
+    pub(super) cold: Parked<NeedRead>,
+    /// When what they and unfinished reads wait for is asked for again.
+    ask_again: Option<Instant>,
     pub(super) jobs: Jobs,
     pub(super) snapshots: Snapshots,
     pub(super) watches: Watches,
@@ -54,6 +59,8 @@ impl<B: Backend> Services<B> {
             waiting: Waiting::default(),
             asked: Waiting::default(),
             parked: Parked::default(),
+            cold: Parked::default(),
+            ask_again: None,
             jobs: Jobs::default(),
             snapshots: Snapshots::default(),
             scratch: Vec::new(),
@@ -130,7 +137,7 @@ impl<B: Backend> Services<B> {
 
     /// Keeps a call until linearizable reads are possible.
     pub(super) fn park(&mut self, call: CallId, rpc: Rpc, message: &[u8]) -> Result<(), Error> {
-        self.parked.push(call, rpc, message)
+        self.parked.push(call, rpc, message, ())
     }
 
     /// Sends a checked request into the log. `field` is its number in `InternalRaftRequest`.
@@ -290,6 +297,7 @@ impl<B: Backend> Services<B> {
             });
             wake = earlier(wake, next);
         }
+        wake = earlier(wake, self.look_for_records(calls, meter, now));
         let next = self.jobs.on_turn(calls, meter, self.backend.reader(), now);
         wake = earlier(wake, next);
         let next = self.poll_snapshots(calls, meter, now);
@@ -308,6 +316,60 @@ impl<B: Backend> Services<B> {
         wake
     }
 }
+
+impl<B: Backend> Services<B> {
+    /// Lets reads go on whose records have come into memory. Returns when to look again.
+    fn look_for_records(
+        &mut self,
+        calls: &mut impl Calls,
+        meter: &Meter,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.cold.is_empty() && !self.jobs.is_reading() {
+            self.ask_again = None;
+            return None;
+        }
+        // Whoever reads them has stopped for good: they never come.
+        if let Some(refused) = self.backend.published().status().failed {
+            let error = Error::from(refused);
+            while let Some(parked) = self.cold.pop() {
+                meter
+                    .count(parked.rpc, calls)
+                    .fail(parked.call, error.status());
+            }
+            self.jobs.fail_reading(calls, meter, error);
+            return None;
+        }
+        // The member hears of each once; it may have had no room, or have given the records back again.
+        let asks = self.ask_again.is_some_and(|at| at <= now);
+        let pin = self.backend.reader().pin();
+        let view = pin.view();
+        let is_met = |need: &NeedRead| {
+            let has = view.has(*need);
+            if asks && !has {
+                view.ask(*need);
+            }
+            has
+        };
+        let met = self.cold.take_met(is_met);
+        self.jobs.resume_reading(is_met);
+        drop(pin);
+        for parked in met {
+            let calls = &mut meter.count(parked.rpc, calls);
+            self.handle(calls, parked.call, parked.rpc, &parked.message, None);
+        }
+        if asks || self.ask_again.is_none() {
+            self.ask_again = Some(now + ASK_AGAIN);
+        }
+        let next = self.cold.on_turn(now, |call, rpc| {
+            meter.count(rpc, calls).fail(call, Error::Timeout.status());
+        });
+        earlier(self.ask_again, next)
+    }
+}
+
+/// A part of a file is read in much less.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {

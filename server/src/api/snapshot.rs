@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use basalt_engine::disk::Disk;
 use basalt_engine::member::Member;
 use basalt_engine::mvcc::{History, HoldRefused, Reader};
 use basalt_engine::replica::{Outcome, Published, Refused};
@@ -210,10 +211,12 @@ impl Making {
     /// The making of one piece.
     fn work(self: &Arc<Self>) -> Work {
         let making = Arc::clone(self);
-        Box::new(move |_| match making.is_over.load(Ordering::Relaxed) {
-            true => Step::Done,
-            false => making.file().step(),
-        })
+        Box::new(
+            move |disk, _| match making.is_over.load(Ordering::Relaxed) {
+                true => Step::Done,
+                false => making.file().step(disk),
+            },
+        )
     }
 }
 
@@ -229,7 +232,7 @@ impl File {
         Ok(())
     }
 
-    fn step(&mut self) -> Step {
+    fn step(&mut self, disk: &mut dyn Disk) -> Step {
         match self.hold() {
             Ok(()) => {}
             Err(HoldRefused::Full) => return Step::Refused(Refused::TooManyRequests),
@@ -239,9 +242,8 @@ impl File {
             return Step::Again;
         };
         let was_laid_out = snapshot.bytes().is_some();
-        // A segment that is not in memory is asked for again at the next step.
-        let Ok(progress) = snapshot.step(&mut self.piece) else {
-            return pause();
+        let Ok(progress) = snapshot.step(disk, &mut self.piece) else {
+            return Step::Refused(Refused::CorruptCluster);
         };
         if !was_laid_out {
             self.left_bytes = snapshot.bytes().unwrap_or_default();

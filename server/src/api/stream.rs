@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use basalt_engine::mvcc::{KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want};
+use basalt_engine::mvcc::{
+    Counting, KeyRange, NeedRead, Record, Resume, SliceBound, View, Visited, Want,
+};
 use basalt_engine::query::write_record;
 use basalt_net::grpc::{CallId, Calls, Flow, Status};
 use basalt_pb::hot::{
@@ -24,6 +26,9 @@ pub(super) struct StreamWork {
     /// The answer's header: the newest revision when the stream began.
     header: Header,
     resume: Resume,
+    /// Of the look for a key behind the piece, where it stopped.
+    ahead: Option<Resume>,
+    counting: Counting,
     /// Keys still wanted; `i64::MAX` if there is no limit.
     left: i64,
     /// Keys wanted in this piece.
@@ -53,6 +58,8 @@ impl StreamWork {
             revision,
             header,
             resume: Resume::default(),
+            ahead: None,
+            counting: Counting::default(),
             left,
             piece_max: STREAM_FIRST_KEYS.min(left),
             piece_keys: 0,
@@ -73,11 +80,7 @@ impl StreamWork {
     ) -> Turn {
         let range = KeyRange::new(request.key, request.range_end);
         if request.count_only {
-            let Ok(count) = view.count(&range, self.revision) else {
-                return Turn::Reads;
-            };
-            self.send_last(calls, call, false, count);
-            return Turn::Done;
+            return self.finish(calls, call, view, &range, false);
         }
         // A piece that is full already waits only for what follows it to be read.
         if !self.is_at_end && self.piece_keys < self.piece_max {
@@ -103,7 +106,7 @@ impl StreamWork {
             let bound = SliceBound::SLICE;
             let visited = view.visit(&range, self.revision, want, &mut self.resume, bound, visit);
             match visited {
-                Err(_) => return Turn::Reads,
+                Err(need) => return Turn::Reads(need),
                 Ok(Visited::More) => return Turn::Runs,
                 Ok(visited) => self.is_at_end = visited == Visited::End,
             }
@@ -111,27 +114,48 @@ impl StreamWork {
         let more = match self.is_at_end {
             true => false,
             false => match self.has_more(view, &range) {
-                Err(_) => return Turn::Reads,
-                Ok(more) => more,
+                Err(need) => return Turn::Reads(need),
+                Ok(None) => return Turn::Runs,
+                Ok(Some(more)) => more,
             },
         };
         if more && self.piece_keys < self.left {
             return self.send_piece(calls, call);
         }
-        let Ok(count) = view.count(&range, self.revision) else {
-            return Turn::Reads;
-        };
-        self.send_last(calls, call, more, count);
-        Turn::Done
+        self.finish(calls, call, view, &range, more)
     }
 
-    /// Whether the range has a key behind those that were visited.
-    fn has_more(&self, view: View<'_>, range: &KeyRange<'_>) -> Result<bool, NeedRead> {
-        let mut ahead = self.resume.clone();
-        let (want, bound) = (Want::Keys, SliceBound::NONE);
+    /// Whether the range has a key behind those that were visited; `None` if it must look on.
+    fn has_more(&mut self, view: View<'_>, range: &KeyRange<'_>) -> Result<Option<bool>, NeedRead> {
+        let ahead = self.ahead.get_or_insert_with(|| self.resume.clone());
+        let (want, bound) = (Want::Keys, SliceBound::SLICE);
         let first = |_: &Record<'_>| ControlFlow::Break(());
-        let visited = view.visit(range, self.revision, want, &mut ahead, bound, first)?;
-        Ok(visited == Visited::Stopped)
+        let visited = view.visit(range, self.revision, want, ahead, bound, first)?;
+        if visited == Visited::More {
+            return Ok(None);
+        }
+        self.ahead = None;
+        Ok(Some(visited == Visited::Stopped))
+    }
+
+    /// Counts the keys of the range and sends the last piece.
+    fn finish(
+        &mut self,
+        calls: &mut impl Calls,
+        call: CallId,
+        view: View<'_>,
+        range: &KeyRange<'_>,
+        more: bool,
+    ) -> Turn {
+        let (counting, records) = (&mut self.counting, SliceBound::SLICE.records);
+        match view.count(range, self.revision, counting, records) {
+            Err(need) => Turn::Reads(need),
+            Ok(None) => Turn::Runs,
+            Ok(Some(count)) => {
+                self.send_last(calls, call, more, count);
+                Turn::Done
+            }
+        }
     }
 
     fn send_piece(&mut self, calls: &mut impl Calls, call: CallId) -> Turn {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use basalt_engine::mvcc::{Reader, SegmentId, Store, StoreConfig};
+use basalt_engine::disk::{Disk, DiskAnswer, DiskError, DiskOp};
+use basalt_engine::io::DataDir;
+use basalt_engine::mvcc::{Reader, Store, StoreConfig};
 use basalt_engine::replica::{Ask, ClusterView, Outcome, Published, Refused, Replies, Status};
 use basalt_engine::types::{Index, LeaseId, ReplyTo, RequestId, Term};
 use basalt_engine::watch::Dispatcher;
@@ -78,6 +80,16 @@ struct FakeBackend {
     answers: Vec<(ReplyTo, Outcome)>,
     works: Vec<(ReplyTo, Work)>,
     is_busy: bool,
+    disk: Box<dyn Disk>,
+}
+
+/// All records are in memory.
+struct NoDisk;
+
+impl Disk for NoDisk {
+    fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError> {
+        panic!("{op:?}");
+    }
 }
 
 impl Backend for FakeBackend {
@@ -120,7 +132,7 @@ impl Backend for FakeBackend {
         for (to, mut work) in self.works.drain(..) {
             let mut answer = Vec::new();
             let outcome = loop {
-                match work(&mut answer) {
+                match work(&mut *self.disk, &mut answer) {
                     Step::Again => {}
                     Step::Refused(refused) => break Outcome::Refused(refused),
                     Step::Done => {
@@ -157,7 +169,11 @@ const TERM: u64 = 2;
 impl Bench {
     /// A leader that is sure of itself, with an empty store.
     fn new() -> Bench {
-        let (store, reader) = Store::new(StoreConfig::default());
+        let (store, reader) = Store::new(StoreConfig {
+            // For who asks the store to evict.
+            cache_bytes: 0,
+            ..StoreConfig::default()
+        });
         let published = Published::default();
         published.read_gate().set(true);
         published.set_status(leading());
@@ -185,6 +201,7 @@ impl Bench {
             answers: Vec::new(),
             works: Vec::new(),
             is_busy: false,
+            disk: Box::new(NoDisk),
         };
         Bench {
             api: Api::new(config, Arc::default(), backend),
@@ -277,7 +294,7 @@ fn leading() -> Status {
         db_size_in_use: 16_384,
         is_ready: true,
         is_learner: false,
-        failed: false,
+        failed: None,
     }
 }
 

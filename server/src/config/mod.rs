@@ -99,9 +99,15 @@ pub struct Limits {
     pub txn_ops: u64,
     /// One client request.
     pub request_bytes: u64,
+    /// `--cache-bytes`: bytes of records in memory that files hold too; `None` leaves it to the host's
+    /// memory.
+    pub cache_bytes: Option<u64>,
     /// Streams open at once on one connection.
     pub concurrent_streams: u32,
 }
+
+/// A few transactions may need as much at once.
+const CACHE_BYTES_MIN: u64 = 16 << 20;
 
 /// gRPC keep-alive.
 #[derive(Clone, Copy, Debug)]
@@ -299,6 +305,10 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
             quota_bytes: settings.int("quota-backend-bytes"),
             txn_ops: settings.uint("max-txn-ops"),
             request_bytes: settings.uint("max-request-bytes"),
+            cache_bytes: match settings.uint("cache-bytes") {
+                0 => None,
+                bytes => Some(bytes.max(CACHE_BYTES_MIN)),
+            },
             concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
                 .expect("its kind is Uint32"),
         },

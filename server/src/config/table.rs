@@ -183,6 +183,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("wal-io", Basalt, Choice(&["auto", "uring", "pwrite"]), "auto", Works, "How the log is written: io_uring, pwritev2 on a thread, or the first that works here."),
     flag("threads", Basalt, Text, "auto", Works, "Network threads: auto, inline (one thread does everything), or a number."),
     flag("hardened", Basalt, Bool, "false", Works, "Limits that could hurt unusual but honest clients."),
+    flag("cache-bytes", Basalt, Uint, "0", Works, "Bytes of keys and values kept in memory although files hold them, at least 16777216; 0 is a quarter of the memory, at least 268435456."),
     flag("auto-disarm", Basalt, Bool, "false", Works, "Lift the NOSPACE alarm as soon as a compaction or deletion has brought the data below 90 % of the quota."),
     flag("accept-data-loss", Basalt, Bool, "false", Works, "Start although acknowledged entries at the end of the log are damaged; they are given up."),
 

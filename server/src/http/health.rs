@@ -158,8 +158,8 @@ impl Check {
                 let is_corrupt = |&(_, alarm): &(_, i32)| alarm == AlarmType::Corrupt as i32;
                 !published.cluster().alarms.iter().any(is_corrupt)
             }
-            Check::SerializableRead => !status.failed,
-            Check::LinearizableRead => published.read_gate().is_free() && !status.failed,
+            Check::SerializableRead => status.failed.is_none(),
+            Check::LinearizableRead => published.read_gate().is_free() && status.failed.is_none(),
             Check::NonLearner => !status.is_learner,
         };
         if holds {
@@ -168,7 +168,7 @@ impl Check {
         Err(match self {
             Check::DataCorruption => "alarm activated: CORRUPT",
             Check::LinearizableRead if status.leader.is_none() => "etcdserver: no leader",
-            Check::LinearizableRead if !status.failed => "etcdserver: request timed out",
+            Check::LinearizableRead if status.failed.is_none() => "etcdserver: request timed out",
             Check::SerializableRead | Check::LinearizableRead => "etcdserver: server stopped",
             Check::NonLearner => "not supported for learner",
         })

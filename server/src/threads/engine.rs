@@ -15,6 +15,8 @@ pub(super) struct EngineLoop {
     pub(super) machine: Machine,
     pub(super) watchman: Watchman,
     pub(super) links: Vec<Link>,
+    /// Parts of files that had come into memory when the network loops last heard of any.
+    pub(super) parts_read: u64,
 }
 
 /// The engine's end of one network loop's rings.
@@ -88,6 +90,13 @@ impl Service for EngineLoop {
         }
         let wake = self.machine.turn(now);
         let is_all_given = self.give_replies();
+        let parts_read = self.machine.replica().parts_read();
+        if parts_read > self.parts_read {
+            self.parts_read = parts_read;
+            for link in &self.links {
+                link.rings.net_loop.wake();
+            }
+        }
         self.watchman.look(self.machine.replica());
         if is_all_given {
             return wake;

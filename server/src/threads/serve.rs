@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use basalt_engine::io::WalIo;
+use basalt_engine::mvcc::Reader;
 use basalt_engine::replica::Proposals;
 use basalt_engine::watch::{Dispatcher, Hub};
 use basalt_net::reactor::{self, Handle, Listener, Reactor};
@@ -194,6 +195,7 @@ impl Plant {
             .worker
             .start(disk, reactor.handle())
             .map_err(in_loop("background worker"))?;
+        wake_for_reads(&self.registry.reader, reactor.handle());
         let http = self.http(0);
         // The loop delivers what it dispatches in the same turn.
         let events = self.events(Vec::new());
@@ -231,6 +233,7 @@ impl Plant {
             .watch(self.wal.event_fd(), WAL_EVENTS)
             .map_err(in_loop("engine loop"))?;
         let engine = engine_reactor.handle();
+        wake_for_reads(&self.registry.reader, engine.clone());
         let disk = self.booted.dir.disk();
         let worker_thread = self
             .worker
@@ -276,6 +279,7 @@ impl Plant {
         let failure = Arc::clone(&self.watchman.failure);
         let metrics = Arc::clone(&self.registry.engine);
         let mut engine = EngineLoop {
+            parts_read: 0,
             machine: Machine::new(
                 self.booted.replica,
                 self.wal,
@@ -327,6 +331,11 @@ fn outcome(failure: &Mutex<Option<String>>) -> Result<(), ServeError> {
 
 fn in_loop(what: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |source| ServeError::Loop { what, source }
+}
+
+/// A read that misses records is heard of at once by the loop that reads it.
+fn wake_for_reads(reader: &Reader, engine: Handle) {
+    reader.on_wanted(Box::new(move || engine.wake()));
 }
 
 /// For what is in flight to be answered and for clients to leave.

@@ -140,7 +140,7 @@ impl Worker {
                 to,
                 mut work,
                 mut answer,
-            } => match work(&mut answer) {
+            } => match work(disk, &mut answer) {
                 Step::Again => return Some(Task::Work { to, work, answer }),
                 Step::Done => self.answer(to, Ok(answer)),
                 Step::Refused(refused) => self.answer(to, Err(refused)),

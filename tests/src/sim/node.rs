@@ -1,6 +1,6 @@
 //! A member of the simulation: a disk that outlives it, and a process that comes and goes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use basalt_engine::disk::{Disk, DiskAnswer, DiskDone, DiskError, DiskOp, OpId};
@@ -39,6 +39,8 @@ pub struct Node {
     pub lie: Option<u64>,
     /// Draws what survives and how long operations take.
     pub rng: Rng,
+    /// Reads in flight.
+    reads: BTreeMap<OpId, DiskOp>,
     drift_permille: i64,
     settings: Settings,
 }
@@ -108,6 +110,7 @@ impl Node {
             lie: None,
             drift_permille: rng.i64(-drift..=drift),
             rng,
+            reads: BTreeMap::new(),
             settings: settings.clone(),
         }
     }
@@ -144,11 +147,19 @@ impl Node {
 
     /// Hands an operation to the disk. An error is its answer; else it is in flight.
     pub fn submit(&mut self, id: OpId, op: DiskOp) -> Result<(), DiskError> {
+        if matches!(op, DiskOp::Read { .. }) {
+            self.reads.insert(id, op);
+            return Ok(());
+        }
         self.disk.submit(id.0, op)
     }
 
     /// Ends an operation in flight.
     pub fn land(&mut self, id: OpId) -> DiskDone {
+        if let Some(read) = self.reads.remove(&id) {
+            let result = self.disk.perform(read);
+            return DiskDone { id, result };
+        }
         let is_log = self.disk.is_log_write(id.0);
         let answer: DiskAnswer = match self.lie.take_if(|_| is_log) {
             None => self.disk.land(id.0),
@@ -169,6 +180,7 @@ impl Node {
     /// Ends the process. With the power each unflushed sector is lost, or not, with `chances` in 8 to survive.
     pub fn kill(&mut self, power: bool, chances: u8) {
         self.running = None;
+        self.reads.clear();
         self.life += 1;
         let survive = Survive::Random(&mut self.rng, chances);
         let after = match power {
@@ -286,6 +298,8 @@ impl Node {
             checkpoint_unfiled_bytes: self.settings.checkpoint_unfiled_bytes,
             store: StoreConfig {
                 segment_bytes: self.settings.store_segment_bytes,
+                // All of a run's: reads here want all that they need at once.
+                cache_bytes: u64::MAX,
             },
             raft: Default::default(),
         }

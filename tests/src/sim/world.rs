@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use basalt_engine::disk::{DiskDone, DiskError, OpId};
-use basalt_engine::replica::Job;
+use basalt_engine::mvcc::BadSegment;
+use basalt_engine::replica::{Failure, Job};
 use fastrand::Rng;
 
 use super::clients::{Asked, Client};
@@ -351,6 +352,10 @@ impl<'p> World<'p> {
         process.is_working |= begins_work;
         process.replica.take_notices(&mut Vec::new());
         let has_failed = process.replica.failure().is_some();
+        let has_lost = matches!(
+            process.replica.failure(),
+            Some(Failure::Records(BadSegment::Rotten { .. }))
+        );
         let is_stopped = process.is_stopping && process.replica.is_stopped();
         for (id, op) in later {
             let refused = self.nodes[member].submit(id, op).err();
@@ -365,7 +370,12 @@ impl<'p> World<'p> {
             self.wake(at, wake);
         }
         self.take_answers(member)?;
-        if has_failed {
+        if has_lost && self.nodes[member].is_damaged {
+            // As one that refuses to start: somebody must put the file back.
+            self.nodes[member].kill(false, 8);
+            self.tally.add("damage refused", 1);
+            self.on_refused();
+        } else if has_failed {
             self.tally.add("failed writes", 1);
             let after = self.rng.u64(0..FAILED_FOR_US);
             self.schedule(after, Event::Die(at));

@@ -115,10 +115,10 @@ fn a_revoke_deletes_its_keys_in_one_revision() {
     assert_eq!((rig.revision(), rig.value("b")), (6, None));
     assert!(rig.value("d").is_some());
     rig.machine.store_mut().publish();
-    let history = crate::mvcc::History::take(&rig.reader).unwrap();
+    let mut history = crate::mvcc::History::take(&rig.reader).unwrap();
     let (mut at, mut deleted) = (crate::mvcc::HistoryAt::default(), Vec::new());
     history
-        .visit(&mut at, |record| {
+        .visit(&mut at, &mut rig.disk, |record| {
             if record.version == 0 {
                 deleted.push((record.key.to_vec(), record.mod_revision.sub));
             }

@@ -3,9 +3,9 @@ use std::ops::{ControlFlow, Range};
 use super::write::IndexWriter;
 use crate::limits::READ_SLICE_RECORDS;
 use crate::mvcc::range::Resume;
-use crate::mvcc::revlog::NeedRead;
 use crate::mvcc::tree::{self, Leaf};
 use crate::mvcc::view::View;
+use crate::mvcc::wants::NeedRead;
 
 /// Writes the index exactly as it was at one revision while the tree changes: every key that was in
 /// it then, tombstones included, with the entry of then. Who uses it holds that revision (`Hold`),
@@ -46,6 +46,8 @@ impl IndexCursor {
             return Ok(false);
         }
         let mut left = READ_SLICE_RECORDS;
+        let resumed = std::mem::take(&mut self.at);
+        let from = resumed.is_set.then_some(&resumed.key[..]);
         let mut visit = |leaf: &Leaf, places: Range<usize>| {
             for index in places {
                 let key = leaf.key(index);
@@ -53,22 +55,23 @@ impl IndexCursor {
                     return ControlFlow::Break((key.to_vec(), None));
                 }
                 left -= 1;
-                match view.entry_at(leaf.entry(index), self.revision) {
+                let chain = resumed.chain.filter(|_| from == Some(key));
+                match view.entry_at(leaf.entry(index), self.revision, chain) {
                     Ok(Some(entry)) => {
                         let live = u32::from(entry.is_live());
                         self.live_left = self.live_left.checked_sub(live).expect(NOT_AS_IT_WAS);
                         self.writer.push(key, &entry, out);
                     }
                     Ok(None) => {}
-                    Err(need) => return ControlFlow::Break((key.to_vec(), Some(need))),
+                    Err(miss) => return ControlFlow::Break((key.to_vec(), Some(miss))),
                 }
             }
             ControlFlow::Continue(())
         };
-        let from = self.at.is_set.then_some(&self.at.key[..]);
-        if let ControlFlow::Break((key, need)) = tree::walk(view.root, from, None, &mut visit) {
+        if let ControlFlow::Break((key, miss)) = tree::walk(view.root, from, None, &mut visit) {
             self.at.set(&key);
-            return need.map_or(Ok(true), Err);
+            self.at.chain = miss.map(|miss| miss.at);
+            return miss.map_or(Ok(true), |miss| Err(miss.into()));
         }
         assert!(self.live_left == 0, "{NOT_AS_IT_WAS}");
         self.writer.finish(out);

@@ -5,13 +5,17 @@ use super::frame::Frame;
 use super::packed::{Packed, WordSet};
 use super::record::Stored;
 use super::segment::Segment;
-use super::{NeedRead, Position, SegmentId};
+use super::{Position, SegmentId};
+use crate::mvcc::aside::Aside;
+use crate::mvcc::wants::{NeedRead, PartRead, Wants};
 
 /// Which segment lies where. Immutable once published; the writer copies one chunk and the top when
 /// a segment is added or replaced, once a mebibyte of writes.
 #[derive(Clone, Default)]
 pub(crate) struct Directory {
     chunks: Vec<Chunk>,
+    /// Where reads note what they miss.
+    wants: Arc<Wants>,
 }
 
 /// `CHUNK` segments in a row.
@@ -49,17 +53,16 @@ pub(crate) enum Body {
     Packed(Arc<Packed>),
     /// As it was read from its file.
     Filed(Arc<Filed>),
-    /// Not in memory: reads answer `NeedRead` until it is warmed.
-    Cold(Box<Body>),
     /// Compaction left nothing.
     Empty,
 }
 
-/// A segment whose records lie in a file.
+/// A segment whose records lie in a file, and some of them in memory.
+#[derive(Clone)]
 pub(crate) struct Filed {
     pub(crate) file: Arc<SegmentFile>,
-    /// One for each of the file's.
-    pub(crate) frames: Box<[Arc<Frame>]>,
+    /// One for each of the file's; `None` if it is not in memory.
+    pub(crate) frames: Box<[Option<Arc<Frame>>]>,
 }
 
 impl Directory {
@@ -68,16 +71,27 @@ impl Directory {
         chunk.places.as_ref()?.get(id.0 as usize % CHUNK)
     }
 
-    /// The record at `at`; `None` if compaction has dropped it.
-    pub(crate) fn record(&self, at: Position) -> Result<Option<Stored<'_>>, NeedRead> {
+    /// Where reads note what they miss.
+    pub(crate) fn wants(&self) -> &Arc<Wants> {
+        &self.wants
+    }
+
+    /// The record at `at`; `None` if compaction has dropped it. What is not in memory may be in
+    /// `aside`.
+    pub(crate) fn record<'a>(
+        &'a self,
+        at: Position,
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<Stored<'a>>, NeedRead> {
         let Some(place) = self.place(at.id()) else {
             return Ok(None);
         };
         let bytes = match &place.body {
             Body::Whole(segment) => segment.record(at.word),
             Body::Packed(packed) => packed.record(at.word),
-            Body::Filed(filed) => filed.record(at.word),
-            Body::Cold(_) => return Err(NeedRead(at.id())),
+            Body::Filed(filed) => filed
+                .record(at.word, aside)
+                .map_err(|cold| cold.of(at.id()))?,
             Body::Empty => None,
         };
         match &place.gone {
@@ -87,10 +101,11 @@ impl Directory {
     }
 
     /// The first record at or after `at`, dropped ones skipped.
-    pub(crate) fn next_from(
-        &self,
+    pub(crate) fn next_from<'a>(
+        &'a self,
         at: Position,
-    ) -> Result<Option<(Position, Stored<'_>)>, NeedRead> {
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<(Position, Stored<'a>)>, NeedRead> {
         let mut at = at;
         while (at.segment as usize) < self.len() {
             if self.chunks[at.segment as usize / CHUNK].places.is_none() {
@@ -102,7 +117,7 @@ impl Directory {
                 continue;
             }
             if let Some(place) = self.place(at.id())
-                && let Some((word, stored)) = place.next_from(at)?
+                && let Some((word, stored)) = place.next_from(at, aside)?
             {
                 return Ok(Some((
                     Position {
@@ -118,6 +133,26 @@ impl Directory {
             };
         }
         Ok(None)
+    }
+
+    /// The file that holds what is missing; `None` if it is missing no more, or its segment has no
+    /// such part any more.
+    pub(crate) fn file_of(&self, need: NeedRead) -> Option<&Arc<SegmentFile>> {
+        let NeedRead::Frame { segment, frame } = need;
+        match &self.place(segment)?.body {
+            Body::Filed(filed) => {
+                let is_cold = filed.frames.get(frame as usize)?.is_none();
+                is_cold.then_some(&filed.file)
+            }
+            _ => None,
+        }
+    }
+
+    /// How that is read.
+    pub(crate) fn part_of(&self, need: NeedRead) -> Option<PartRead> {
+        let NeedRead::Frame { frame, .. } = need;
+        let file = self.file_of(need)?;
+        Some(file.part(frame))
     }
 
     /// The begin of the last segment before which all records are older than main revision `main`.
@@ -188,11 +223,15 @@ impl Directory {
 
 impl Place {
     /// The first record of this segment at `at.word` or behind that was not dropped.
-    fn next_from(&self, at: Position) -> Result<Option<(u32, Stored<'_>)>, NeedRead> {
+    fn next_from<'a>(
+        &'a self,
+        at: Position,
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<(u32, Stored<'a>)>, NeedRead> {
         let mut word = at.word;
         loop {
-            let next = self.body.next_from(word);
-            let Some((found, bytes)) = next.map_err(|_| NeedRead(at.id()))? else {
+            let next = self.body.next_from(word, aside);
+            let Some((found, bytes)) = next.map_err(|cold| cold.of(at.id()))? else {
                 return Ok(None);
             };
             let stored = Stored::new(bytes);
@@ -211,12 +250,15 @@ impl Place {
 impl Body {
     /// The first record that was written at `word` or behind, dropped ones included, and where; for
     /// words at which a record begins or ends.
-    pub(crate) fn next_from(&self, word: u32) -> Result<Option<(u32, &[u8])>, IsCold> {
+    pub(crate) fn next_from<'a>(
+        &'a self,
+        word: u32,
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<(u32, &'a [u8])>, IsCold> {
         match self {
             Self::Whole(segment) => Ok(segment.record(word).map(|bytes| (word, bytes))),
             Self::Packed(packed) => Ok(packed.next_from(word)),
-            Self::Filed(filed) => Ok(filed.next_from(word)),
-            Self::Cold(_) => Err(IsCold),
+            Self::Filed(filed) => filed.next_from(word, aside),
             Self::Empty => Ok(None),
         }
     }
@@ -232,19 +274,68 @@ impl Body {
     }
 }
 
-/// A part of the body is not in memory.
+/// This frame of the body is not in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IsCold;
+pub(crate) struct IsCold(u32);
+
+impl IsCold {
+    fn of(self, segment: SegmentId) -> NeedRead {
+        let frame = self.0;
+        NeedRead::Frame { segment, frame }
+    }
+}
 
 impl Filed {
-    fn record(&self, word: u32) -> Option<&[u8]> {
-        self.frames[self.file.frame_of(word)].record(word)
+    /// With no frame in memory.
+    pub(crate) fn cold(file: Arc<SegmentFile>) -> Self {
+        let frames = file.frames.iter().map(|_| None).collect();
+        Self { file, frames }
     }
 
-    fn next_from(&self, word: u32) -> Option<(u32, &[u8])> {
-        let first = self.file.frame_of(word);
-        let mut frames = self.frames[first..].iter();
-        frames.find_map(|frame| frame.next_from(word))
+    /// How many frames are not in memory.
+    pub(crate) fn cold_frames(&self) -> usize {
+        self.frames.iter().filter(|frame| frame.is_none()).count()
+    }
+
+    /// Bytes of the records that are in memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.frames
+            .iter()
+            .flatten()
+            .map(|frame| frame.bytes())
+            .sum()
+    }
+
+    fn record<'a>(
+        &'a self,
+        word: u32,
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<&'a [u8]>, IsCold> {
+        Ok(self.frame(self.file.frame_of(word), aside)?.record(word))
+    }
+
+    fn next_from<'a>(
+        &'a self,
+        word: u32,
+        aside: Option<&'a Aside>,
+    ) -> Result<Option<(u32, &'a [u8])>, IsCold> {
+        for index in self.file.frame_of(word)..self.frames.len() {
+            let found = self.frame(index, aside)?.next_from(word);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn frame<'a>(&'a self, index: usize, aside: Option<&'a Aside>) -> Result<&'a Frame, IsCold> {
+        if let Some(frame) = &self.frames[index] {
+            frame.on_used();
+            return Ok(frame);
+        }
+        let index = u32::try_from(index).expect("from a u32");
+        let frame = aside.and_then(|aside| aside.find(self.file.number, index));
+        frame.ok_or(IsCold(index))
     }
 }
 

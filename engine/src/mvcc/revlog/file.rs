@@ -3,14 +3,15 @@
 //! A file is written once, whole, under a temporary name. The checkpoint that names it holds the
 //! digest of its table and the table holds those of the frames, so no other bytes can be taken for it.
 
-use std::sync::Arc;
-
+use super::SegmentId;
 use super::directory::Body;
 use super::frame::{Frame, FrameAt, FrameBuilder};
 use super::record::{long, word};
 use crate::disk::{
-    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, read_pages, remove_if_there,
+    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, copied, read_pages,
+    remove_if_there,
 };
+use crate::mvcc::wants::{NeedRead, PartRead};
 
 /// A segment's file, and where its frames lie in it.
 pub(crate) struct SegmentFile {
@@ -85,7 +86,9 @@ impl SegmentFile {
         let mut record_bytes = 0;
         let mut frame = FrameBuilder::new(is_packed);
         let mut word = 0;
-        while let Some((at, record)) = body.next_from(word).expect("what has no file is in memory")
+        while let Some((at, record)) = body
+            .next_from(word, None)
+            .expect("what has no file is in memory")
         {
             if !frame.push(at, record) {
                 out.frame(frame)?;
@@ -200,7 +203,7 @@ impl SegmentFile {
             .checked_sub((pages as u64 - 1) * page)
             .ok_or(rotten(end))?;
         let table = read_whole(disk, file, start, pages)?.ok_or(rotten(start))?;
-        let bytes = copied(&table);
+        let bytes = copied(&table, 0, table.bytes());
         let (body, digest) = bytes.split_last_chunk::<4>().ok_or(rotten(start))?;
         let digest = u32::from_le_bytes(*digest);
         let is_ours = crc32c::crc32c(body) == digest
@@ -229,25 +232,48 @@ impl SegmentFile {
     ///
     /// # Errors
     /// It is not the one that was written.
-    pub(crate) fn read(&self, disk: &mut dyn Disk, frame: usize) -> Result<Arc<Frame>, BadSegment> {
-        let at = &self.frames[frame];
-        let offset = u64::from(at.page) * PAGE_BYTES as u64;
-        let pages = read_whole(disk, File::Segment(self.number), offset, at.pages as usize)?;
-        let frame = pages.and_then(|pages| self.decode(&pages, frame));
-        frame.map(Arc::new).ok_or(BadSegment::Rotten {
-            file: File::Segment(self.number),
-            offset,
-            what: "a frame of the segment",
-        })
+    pub(crate) fn read(&self, disk: &mut dyn Disk, frame: u32) -> Result<Frame, BadSegment> {
+        let part = self.part(frame);
+        let into = Pages::zeroed(part.pages as usize);
+        let (pages, bytes) = read_pages(disk, part.file, part.offset, into)?;
+        self.check(frame, &pages, bytes)
     }
 
-    /// The frame, if these are its pages.
-    fn decode(&self, pages: &Pages, frame: usize) -> Option<Frame> {
-        let at = &self.frames[frame];
-        if digest_of(pages.as_slice()) != at.digest {
-            return None;
+    /// How a frame is read.
+    pub(crate) fn part(&self, frame: u32) -> PartRead {
+        let at = &self.frames[frame as usize];
+        PartRead {
+            need: NeedRead::Frame {
+                segment: SegmentId(self.segment),
+                frame,
+            },
+            file: File::Segment(self.number),
+            offset: u64::from(at.page) * PAGE_BYTES as u64,
+            pages: at.pages,
         }
-        Frame::decode(&copied(pages), self.segment, at)
+    }
+
+    /// The frame, if these are its pages, of which the file had `bytes`.
+    ///
+    /// # Errors
+    /// They are not what was written.
+    pub(crate) fn check(
+        &self,
+        frame: u32,
+        pages: &Pages,
+        bytes: usize,
+    ) -> Result<Frame, BadSegment> {
+        let at = &self.frames[frame as usize];
+        let is_whole = bytes == pages.bytes() && digest_of(pages.as_slice()) == at.digest;
+        let decoded = match is_whole {
+            true => Frame::decode(pages, self.segment, at),
+            false => None,
+        };
+        decoded.ok_or(BadSegment::Rotten {
+            file: File::Segment(self.number),
+            offset: u64::from(at.page) * PAGE_BYTES as u64,
+            what: "a frame of the segment",
+        })
     }
 
     /// The frame that holds `word`, if any does.
@@ -404,14 +430,6 @@ fn digest_of(pages: &[Page]) -> u32 {
         .fold(0, |crc, page| crc32c::crc32c_append(crc, &page.0))
 }
 
-fn copied(pages: &Pages) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(pages.bytes());
-    for Page(page) in pages.as_slice() {
-        bytes.extend_from_slice(page);
-    }
-    bytes
-}
-
 /// Copies `bytes` to the begin of `pages` and zeros behind them.
 fn fill(pages: &mut [Page], bytes: &[u8]) {
     let mut pieces = bytes.chunks(PAGE_BYTES);
@@ -445,6 +463,8 @@ const TAIL_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::disk::mem::MemDisk;
     use crate::mvcc::revlog::packed::Packer;
@@ -491,7 +511,7 @@ mod tests {
         let file = SegmentFile::open(disk, SALT, named)?;
         let mut found = Vec::new();
         for index in 0..file.frames.len() {
-            let frame = file.read(disk, index)?;
+            let frame = file.read(disk, u32::try_from(index).unwrap())?;
             let mut word = file.frames[index].first;
             while let Some((at, record)) = frame.next_from(word) {
                 assert_eq!(file.frame_of(at), index);

@@ -1,8 +1,10 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Position;
-use super::packed::{Packed, Packer};
+use super::packed::{Kept, Packed};
 use super::record::{Stored, is_numbered, record_len, words_of};
+use crate::disk::{Pages, copied};
 use crate::limits::MVCC_SEGMENT_BYTES;
 
 /// Some neighbouring records of one segment as one read brings them from a file.
@@ -13,6 +15,10 @@ pub(crate) struct Frame {
     /// Where its first record was written in the segment.
     first: u32,
     records: Records,
+    /// Bytes of its records.
+    bytes: u64,
+    /// A read came since this was last taken back. Relaxed: a hint that orders nothing.
+    used: AtomicBool,
 }
 
 enum Records {
@@ -49,18 +55,22 @@ pub(crate) struct FrameBuilder {
 impl Frame {
     /// Reads and checks what `FrameBuilder` wrote for `segment`. `None` if it is anything else: then
     /// nothing that a frame answers could be trusted to end.
-    pub(crate) fn decode(bytes: &[u8], segment: u32, at: &FrameAt) -> Option<Self> {
-        let (count, rest) = bytes.split_first_chunk::<4>()?;
-        let (len, rest) = rest.split_first_chunk::<4>()?;
-        let count = u32::from_le_bytes(*count) as usize;
-        let len = u32::from_le_bytes(*len) as usize;
-        let places_bytes = count.checked_mul(4)?.checked_next_multiple_of(8)?;
-        let (places, rest) = rest.split_at_checked(places_bytes)?;
+    pub(crate) fn decode(pages: &Pages, segment: u32, at: &FrameAt) -> Option<Self> {
+        let begin = pages.as_slice().first()?;
+        let [count, len] = [0, 4].map(|from| {
+            let bytes: [u8; 4] = begin.0[from..from + 4].try_into().expect("four bytes");
+            u32::from_le_bytes(bytes) as usize
+        });
+        let records_at = count.checked_mul(4)?.checked_next_multiple_of(8)? + 8;
+        let end = records_at.checked_add(len)?;
+        if end > pages.bytes() {
+            return None;
+        }
+        let places = copied(pages, 8, 8 + count * 4);
         let (places, _) = places.as_chunks::<4>();
-        let places = &places[..count];
-        let mut rest = rest.get(..len)?;
-        let bytes = rest;
-        let mut packer = Packer::new(if count > 0 { len } else { 0 });
+        let bytes = copied(pages, records_at, end);
+        let mut kept = Vec::with_capacity(count);
+        let mut rest = &bytes[..];
         let mut word = at.first;
         let mut last = (at.oldest, None);
         for index in 0.. {
@@ -93,20 +103,41 @@ impl Frame {
                 return None;
             }
             if count > 0 {
-                packer.push(word, record);
+                let new = u32::try_from((bytes.len() - rest.len()) / 8).ok()?;
+                kept.push(Kept { old: word, new });
             }
             word = word.checked_add(u32::try_from(words).ok()?)?;
             last = now;
             rest = after;
         }
-        let records = match packer.finish() {
-            Some(packed) => Records::Packed(packed),
-            None => Records::Whole(bytes.into()),
+        let records = match Packed::new(bytes, kept) {
+            Ok(packed) => Records::Packed(packed),
+            Err(bytes) => Records::Whole(bytes.into_boxed_slice()),
         };
         Some(Self {
             first: at.first,
             records,
+            bytes: len as u64,
+            used: AtomicBool::new(false),
         })
+    }
+
+    /// Bytes of its records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A read uses it.
+    pub(crate) fn on_used(&self) {
+        // Readers share the line: they write it only where that changes something.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a read used it since the last call.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// The record that was written at `word`. A word at which none begins gives bytes without

@@ -4,9 +4,11 @@
 //! reader's directory stays whole while it is pinned. Never: changes a published byte, drops a
 //! record on its own (compact.rs says which). Start at `RevLog`.
 
+pub(crate) mod cache;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod frame;
+pub(crate) mod log_view;
 pub(crate) mod packed;
 pub(crate) mod record;
 #[allow(
@@ -17,21 +19,20 @@ pub(crate) mod segment;
 
 use std::sync::Arc;
 
+use cache::Cache;
 use directory::{Body, Directory, Place};
 use file::SegmentFile;
 use packed::Packer;
 use record::{Chain, HEAD_BYTES, Head, Older, Stored, words_of};
 use segment::Appender;
 
+use super::store::StoreConfig;
+
 pub use file::BadSegment;
 
 /// Names one segment of the revision log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u32);
-
-/// The segment is not in memory: ask again when it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NeedRead(pub SegmentId);
 
 /// Where a record lies. Ordered as the records are: by revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +55,9 @@ pub(crate) struct RevLog {
     gone_bytes: u64,
     /// The part of `sealed_bytes` whose bodies have no file.
     unfiled_bytes: u64,
-    /// How many segments are cold.
+    /// How many frames are not in memory.
     cold: usize,
+    cache: Cache,
     /// The number of the next file; greater than any that a checkpoint ever named.
     file_next: u64,
 }
@@ -82,10 +84,15 @@ impl Position {
 }
 
 impl RevLog {
-    pub(crate) fn new(segment_bytes: usize) -> Self {
+    pub(crate) fn new(config: StoreConfig) -> Self {
+        let StoreConfig {
+            segment_bytes,
+            cache_bytes,
+        } = config;
         let open = Appender::new(segment_bytes, 0);
         let mut directory = Directory::default();
         let open_id = directory.push(whole(&open, 0));
+        let cache = Cache::new(cache_bytes);
         Self {
             directory: Arc::new(directory),
             open,
@@ -95,6 +102,7 @@ impl RevLog {
             gone_bytes: 0,
             unfiled_bytes: 0,
             cold: 0,
+            cache,
             file_next: 1,
         }
     }
@@ -102,14 +110,14 @@ impl RevLog {
     /// The log whose sealed segments are `kept`, by ascending number, and that has made `made`
     /// segments in all. The next record's main revision is at least `next_main`.
     pub(crate) fn reopen(
-        segment_bytes: usize,
+        config: StoreConfig,
         kept: Vec<Kept>,
         made: u32,
         file_next: u64,
         next_main: i64,
     ) -> Self {
         let mut directory = Directory::default();
-        let (mut sealed_bytes, mut gone_bytes) = (0, 0);
+        let (mut sealed_bytes, mut gone_bytes, mut cold) = (0, 0, 0);
         let mut kept = kept.into_iter().peekable();
         for id in 0..made {
             let place = match kept.next_if(|kept| kept.id.0 == id) {
@@ -126,10 +134,18 @@ impl RevLog {
             };
             sealed_bytes += place.bytes;
             gone_bytes += place.gone_bytes;
+            if let Body::Filed(filed) = &place.body {
+                cold += filed.cold_frames();
+            }
             let id = directory.push(place);
             directory.trim(id);
         }
         assert!(kept.next().is_none());
+        let StoreConfig {
+            segment_bytes,
+            cache_bytes,
+        } = config;
+        let cache = Cache::new(cache_bytes);
         let open = Appender::new(segment_bytes, 0);
         let open_id = directory.push(whole(&open, next_main));
         Self {
@@ -140,7 +156,8 @@ impl RevLog {
             sealed_bytes,
             gone_bytes,
             unfiled_bytes: 0,
-            cold: 0,
+            cold,
+            cache,
             file_next,
         }
     }
@@ -172,8 +189,10 @@ impl RevLog {
         if self.directory.place(id).is_some_and(is_there)
             && let Some(place) = Arc::make_mut(&mut self.directory).place_mut(id)
         {
-            self.unfiled_bytes -= place.bytes;
+            let bytes = place.bytes;
             place.file = Some(Arc::clone(file));
+            self.unfiled_bytes -= bytes;
+            self.on_evictable(id, file.number, bytes);
         }
     }
 
@@ -208,7 +227,7 @@ impl RevLog {
     /// slower.
     pub(crate) fn chain_after(&self, newest: Position, main: i64) -> Chain {
         let prev = Older { main, at: newest };
-        let Ok(Some(before)) = self.directory.record(newest) else {
+        let Ok(Some(before)) = self.directory.record(newest, None) else {
             return Chain {
                 ordinal: 0,
                 prev,
@@ -224,7 +243,7 @@ impl RevLog {
         while jump_ordinal != target && next.main != 0 {
             jump = next;
             jump_ordinal = cleared(jump_ordinal);
-            match self.directory.record(jump.at) {
+            match self.directory.record(jump.at, None) {
                 Ok(Some(stored)) if jump_ordinal != target => next = stored.jump(),
                 _ => break,
             }
@@ -285,13 +304,23 @@ impl RevLog {
     /// Puts a rewritten body in the place of a sealed one.
     pub(crate) fn replace(&mut self, id: SegmentId, packer: Packer) {
         assert!(id != self.open_id);
+        let old = self
+            .directory
+            .place(id)
+            .expect("a rewritten segment exists");
+        self.sealed_bytes -= old.bytes;
+        self.gone_bytes -= old.gone_bytes;
+        let (body, bytes) = (old.body.clone(), old.bytes);
+        if old.file.is_none() {
+            self.unfiled_bytes -= bytes;
+        } else {
+            self.forget(&body, bytes);
+        }
+        if let Body::Filed(filed) = &body {
+            self.cold -= filed.cold_frames();
+        }
         let directory = Arc::make_mut(&mut self.directory);
         let place = directory.place_mut(id).expect("a rewritten segment exists");
-        self.sealed_bytes -= place.bytes;
-        self.gone_bytes -= place.gone_bytes;
-        if place.file.is_none() {
-            self.unfiled_bytes -= place.bytes;
-        }
         place.bytes = packer.bytes();
         place.gone = None;
         place.gone_bytes = 0;
@@ -300,28 +329,6 @@ impl RevLog {
         self.sealed_bytes += place.bytes;
         self.unfiled_bytes += place.bytes;
         directory.trim(id);
-    }
-
-    /// Makes reads of a sealed segment answer `NeedRead`, as if it lay on disk only.
-    pub(crate) fn chill(&mut self, id: SegmentId) {
-        if id != self.open_id
-            && let Some(place) = Arc::make_mut(&mut self.directory).place_mut(id)
-            && !matches!(place.body, Body::Cold(_))
-        {
-            let body = std::mem::replace(&mut place.body, Body::Empty);
-            place.body = Body::Cold(Box::new(body));
-            self.cold += 1;
-        }
-    }
-
-    /// Undoes `chill`.
-    pub(crate) fn warm(&mut self, id: SegmentId) {
-        if let Some(place) = Arc::make_mut(&mut self.directory).place_mut(id)
-            && let Body::Cold(body) = &place.body
-        {
-            place.body = (**body).clone();
-            self.cold -= 1;
-        }
     }
 
     /// Whether any read can answer `NeedRead` now.
@@ -374,6 +381,13 @@ fn cleared(ordinal: u32) -> u32 {
 mod tests {
     use super::*;
 
+    fn of_bytes(segment_bytes: usize) -> StoreConfig {
+        StoreConfig {
+            segment_bytes,
+            ..StoreConfig::default()
+        }
+    }
+
     fn head(main: i64, chain: Chain) -> Head {
         Head {
             main,
@@ -389,7 +403,7 @@ mod tests {
     /// digit.
     #[test]
     fn an_old_version_is_found_in_few_steps() {
-        let mut log = RevLog::new(4096);
+        let mut log = RevLog::new(of_bytes(4096));
         let versions = 4096;
         let mut at = log.append(&head(1, Chain::default()), b"k", b"");
         for main in 2..=versions {
@@ -398,7 +412,7 @@ mod tests {
             at = log.append(&head(main, chain), b"k", b"");
         }
         for wanted in 1..=versions {
-            let mut stored = log.directory().record(at).unwrap().unwrap();
+            let mut stored = log.directory().record(at, None).unwrap().unwrap();
             let mut steps = 0;
             while stored.main() > wanted {
                 let older = if stored.jump().main >= wanted {
@@ -406,7 +420,7 @@ mod tests {
                 } else {
                     stored.prev()
                 };
-                stored = log.directory().record(older.at).unwrap().unwrap();
+                stored = log.directory().record(older.at, None).unwrap().unwrap();
                 assert_eq!(stored.main(), older.main);
                 steps += 1;
             }
@@ -418,7 +432,7 @@ mod tests {
     /// A cursor started by revision misses no record, wherever segments end.
     #[test]
     fn seek_finds_the_first_record_of_a_revision() {
-        let mut log = RevLog::new(512);
+        let mut log = RevLog::new(of_bytes(512));
         for main in 1..=40 {
             for sub in 0..3 {
                 log.append(
@@ -435,7 +449,7 @@ mod tests {
             let mut at = log.directory().seek(main);
             let mut skipped = 0;
             loop {
-                let (found, stored) = log.directory().next_from(at).unwrap().unwrap();
+                let (found, stored) = log.directory().next_from(at, None).unwrap().unwrap();
                 if stored.main() >= main {
                     assert_eq!((stored.main(), stored.sub()), (main, 0));
                     break;

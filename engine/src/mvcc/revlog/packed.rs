@@ -15,9 +15,9 @@ pub(crate) struct Packed {
 
 /// Where a kept record lay and where it begins now, in words; it ends where the next one begins.
 #[derive(Clone, Copy)]
-struct Kept {
-    old: u32,
-    new: u32,
+pub(super) struct Kept {
+    pub(super) old: u32,
+    pub(super) new: u32,
 }
 
 /// A set of records of one segment, by the words at which they begin.
@@ -33,6 +33,34 @@ pub(crate) struct Packer {
 }
 
 impl Packed {
+    /// `bytes` are the kept records, which begin where `kept` says, in ascending order; they come back
+    /// if it is empty.
+    pub(super) fn new(bytes: Vec<u8>, kept: Vec<Kept>) -> Result<Arc<Self>, Vec<u8>> {
+        let Some(last) = kept.last() else {
+            return Err(bytes);
+        };
+        let words = last.old + 1;
+        // About eight records a stretch: its entry and their places are two cache lines.
+        let stretches = (kept.len() / 8).max(1);
+        let stretch = (words as usize)
+            .div_ceil(stretches)
+            .next_power_of_two()
+            .ilog2();
+        let begins = (0..=(words - 1) >> stretch).map(|index| index << stretch);
+        let first_of = begins.map(|begin| {
+            let index = kept.partition_point(|kept| kept.old < begin);
+            u32::try_from(index).expect("not more records than words")
+        });
+        let first_of = first_of.collect();
+        let (bytes, kept) = (bytes.into_boxed_slice(), kept.into_boxed_slice());
+        Ok(Arc::new(Self {
+            bytes,
+            kept,
+            first_of,
+            stretch,
+        }))
+    }
+
     /// The record that lay at `word`, unless it was dropped.
     pub(crate) fn record(&self, word: u32) -> Option<&[u8]> {
         let first = *self.first_of.get((word >> self.stretch) as usize)? as usize;
@@ -130,26 +158,7 @@ impl Packer {
 
     /// `None` when nothing was kept.
     pub(crate) fn finish(self) -> Option<Arc<Packed>> {
-        let words = self.kept.last()?.old + 1;
-        // About eight records a stretch: its entry and their places are two cache lines.
-        let stretches = (self.kept.len() / 8).max(1);
-        let stretch = (words as usize)
-            .div_ceil(stretches)
-            .next_power_of_two()
-            .ilog2();
-        let begins = (0..=(words - 1) >> stretch).map(|index| index << stretch);
-        let first_of = begins.map(|begin| {
-            let index = self.kept.partition_point(|kept| kept.old < begin);
-            u32::try_from(index).expect("not more records than words")
-        });
-        let first_of = first_of.collect();
-        let (bytes, kept) = (self.bytes.into_boxed_slice(), self.kept.into_boxed_slice());
-        Some(Arc::new(Packed {
-            bytes,
-            kept,
-            first_of,
-            stretch,
-        }))
+        Packed::new(self.bytes, self.kept).ok()
     }
 }
 

@@ -2,12 +2,15 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::disk::mem::MemDisk;
-use crate::mvcc::{Restore, Want, rebuild};
+use crate::mvcc::{Counting, Restore, Want, rebuild};
 
 const NONE: LeaseId = LeaseId(0);
 
 fn store() -> (Store, Reader) {
-    Store::new(StoreConfig { segment_bytes: 512 })
+    Store::new(StoreConfig {
+        segment_bytes: 512,
+        ..StoreConfig::default()
+    })
 }
 
 fn values(view: &View<'_>, range: &KeyRange<'_>, rev: i64) -> Vec<(String, String)> {
@@ -155,12 +158,12 @@ fn a_tombstone_exactly_at_the_compacted_revision_is_kept() {
     store.write().delete(b"a").unwrap();
     store.compact(3).unwrap();
     while store.poll_space(1).unwrap() {}
-    assert!(store.segment_of(b"a").is_some());
+    assert!(store.tree.root().get(b"a").is_some());
     store.write().put(b"b", b"1", NONE);
     store.compact(4).unwrap();
     while store.poll_space(1).unwrap() {}
-    assert!(store.segment_of(b"a").is_none());
-    assert!(store.segment_of(b"b").is_some());
+    assert!(store.tree.root().get(b"a").is_none());
+    assert!(store.tree.root().get(b"b").is_some());
 }
 
 /// A store rebuilt from its checkpoint answers as before; the bytes may come cut anywhere.
@@ -181,8 +184,12 @@ fn a_checkpoint_rebuilds_the_same_store() {
     let cursor = store.checkpoint().unwrap();
     let bytes = rebuild::write(cursor, &mut disk).content;
     for step in [1, 7, bytes.len()] {
-        let config = StoreConfig { segment_bytes: 700 };
+        let config = StoreConfig {
+            segment_bytes: 700,
+            ..StoreConfig::default()
+        };
         let (mut rebuilt, _) = rebuild::read(&bytes, step, &mut disk, config);
+        rebuild::load_all(&mut rebuilt, &mut disk);
         assert_eq!(
             (rebuilt.revision(), rebuilt.compacted(), rebuilt.finished()),
             (102, 30, -1)
@@ -208,6 +215,7 @@ fn a_checkpoint_rebuilds_the_same_store() {
 fn a_checkpoint_is_of_the_revision_at_which_it_began() {
     let (mut store, _) = Store::new(StoreConfig {
         segment_bytes: 4000,
+        ..StoreConfig::default()
     });
     let keys = if cfg!(miri) { 200 } else { 2500 };
     let name = |key: i32| format!("/registry/{key:05}");
@@ -224,7 +232,7 @@ fn a_checkpoint_is_of_the_revision_at_which_it_began() {
     while cursor.write_segment(&mut disk, rebuild::SALT).unwrap() {}
     let (mut content, mut chunks, mut more) = (Vec::new(), 0, true);
     while more {
-        more = cursor.next_chunk(&mut content, 4000).unwrap();
+        more = cursor.next_chunk(&mut content, 4000, &mut disk).unwrap();
         chunks += 1;
         for key in (0..keys + 100).step_by(13) {
             let key = name(key + chunks);
@@ -239,48 +247,96 @@ fn a_checkpoint_is_of_the_revision_at_which_it_began() {
     }
     assert!(chunks > 3);
     let config = StoreConfig::default();
-    let (rebuilt, _) = rebuild::read(&content, 999, &mut disk, config);
+    let (mut rebuilt, _) = rebuild::read(&content, 999, &mut disk, config);
+    rebuild::load_all(&mut rebuilt, &mut disk);
     assert_eq!(rebuilt.revision(), revision);
     assert!(values(&rebuilt.view(), &KeyRange::All, revision) == expected);
-    assert_eq!(
-        rebuilt.view().count(&KeyRange::All, revision),
-        Ok(expected.len() as u64)
-    );
+    let live = rebuilt.view().count_newest(&KeyRange::All);
+    assert_eq!(live, expected.len() as u64);
 }
 
-/// A cold segment parks the read that needs it and nothing else; no record is handed out twice.
+/// What is not in memory parks the read that needs it and nothing else; no record is handed out twice.
 #[test]
-fn reads_of_a_cold_segment_ask_for_it_and_go_on_when_it_is_warm() {
-    let (mut store, _) = store();
+fn reads_ask_for_what_is_cold_and_go_on_when_it_is_there() {
+    let (mut store, _) = Store::new(StoreConfig {
+        cache_bytes: 0,
+        ..StoreConfig::default()
+    });
+    let value = [7; 3000];
     for key in 0..40 {
         store
             .write()
-            .put(format!("key{key:02}").as_bytes(), b"value", NONE);
+            .put(format!("key{key:02}").as_bytes(), &value, NONE);
     }
-    let cold = store.segment_of(b"key00").unwrap();
-    store.chill(cold);
-    assert_eq!(store.view().get_at(b"key00", 41), Err(NeedRead(cold)));
-    assert!(store.view().meta_at(b"key00", 41).unwrap().is_some());
-    assert!(store.view().get_at(b"key39", 41).unwrap().is_some());
-    let mut seen = 0;
+    let mut disk = MemDisk::default();
+    rebuild::chill(&mut store, &mut disk);
+    store.write().put(b"key39", &value, NONE);
+    let need = store.view().get_at(b"key00", 42).unwrap_err();
+    assert!(!store.view().has(need));
+    assert!(store.view().meta_at(b"key00", 42).unwrap().is_some());
+    assert!(store.view().get_at(b"key39", 42).unwrap().is_some());
+    assert_eq!(rebuild::load(&mut store, &mut disk), 1);
+    assert!(store.view().has(need));
+    assert!(store.view().get_at(b"key00", 42).unwrap().is_some());
+    let (mut seen, mut misses) = (0, 0);
     let mut resume = Resume::default();
-    let mut need = None;
-    while let Err(NeedRead(segment)) = store.view().visit(
-        &KeyRange::All,
-        41,
-        Want::Values,
-        &mut resume,
-        SliceBound::NONE,
-        |_| {
-            seen += 1;
-            ControlFlow::Continue(())
-        },
-    ) {
-        assert_eq!(need.replace(segment), None);
-        store.warm(segment);
+    loop {
+        let (all, bound) = (KeyRange::All, SliceBound::NONE);
+        let visited = store
+            .view()
+            .visit(&all, 42, Want::Values, &mut resume, bound, |_| {
+                seen += 1;
+                ControlFlow::Continue(())
+            });
+        match visited {
+            Ok(visited) => break assert_eq!(visited, Visited::End),
+            Err(_) => misses += rebuild::load(&mut store, &mut disk),
+        }
     }
-    assert_eq!(need, Some(cold));
-    assert_eq!(seen, 40);
+    assert_eq!((seen, misses), (40, 1));
+}
+
+/// However little is kept in memory, a search through many versions ends: each read brings it on.
+#[test]
+fn a_search_through_cold_versions_goes_on_where_it_stood() {
+    let (mut store, _) = Store::new(StoreConfig {
+        segment_bytes: 4096,
+        cache_bytes: 0,
+    });
+    let mut disk = MemDisk::default();
+    for version in 0..50u8 {
+        store.write().put(b"hot", &[version; 3000], NONE);
+        store.write().put(b"other", &[version; 3000], NONE);
+        // A put onto a record that is not in memory needs no read.
+        rebuild::chill(&mut store, &mut disk);
+    }
+    assert_eq!(store.take_wanted(), []);
+    let (mut resume, mut misses) = (Resume::default(), 0);
+    let found = loop {
+        match store.view().get_on(b"hot", 2, Want::Values, &mut resume) {
+            Ok(found) => break found.map(|record| record.value[0]),
+            Err(_) => {
+                // Only what the next step needs is there.
+                store.evict();
+                misses += rebuild::load(&mut store, &mut disk);
+                assert!(misses <= 50);
+            }
+        }
+    };
+    assert_eq!(found, Some(0));
+    let mut counting = Counting::default();
+    for _ in 0..200 {
+        let counted = store.view().count(&KeyRange::All, 3, &mut counting, 1);
+        match counted {
+            Ok(Some(count)) => return assert_eq!(count, 2),
+            Ok(None) => {}
+            Err(_) => {
+                store.evict();
+                rebuild::load(&mut store, &mut disk);
+            }
+        }
+    }
+    panic!("a count never ends");
 }
 
 /// [K12] A range deletion deletes in key order, one record a key, in one revision, and can be
@@ -316,9 +372,12 @@ fn delete_range_deletes_live_keys_in_order_in_one_revision() {
     assert_eq!(write.finish(), 603);
     assert_eq!(seen.len(), 449);
     assert!(seen.is_sorted());
-    assert_eq!(store.view().count(&range, 603).unwrap(), 0);
-    assert_eq!(store.view().count(&range, 602).unwrap(), 449);
-    assert_eq!(store.view().count(&KeyRange::All, 603).unwrap(), 150);
+    assert_eq!(store.view().count_newest(&range), 0);
+    let before = store
+        .view()
+        .count(&range, 602, &mut Counting::default(), 1000);
+    assert_eq!(before, Ok(Some(449)));
+    assert_eq!(store.view().count_newest(&KeyRange::All), 150);
 }
 
 /// Tools divide by the size; a fresh store looks as large as a fresh etcd.
@@ -377,8 +436,12 @@ fn records_longer_than_a_segment_leave_no_empty_one_behind() {
         content = made.content;
         store.on_checkpoint(&made.files);
     }
-    let config = StoreConfig { segment_bytes: 512 };
-    let (rebuilt, _) = rebuild::read(&content, 100, &mut disk, config);
+    let config = StoreConfig {
+        segment_bytes: 512,
+        ..StoreConfig::default()
+    };
+    let (mut rebuilt, _) = rebuild::read(&content, 100, &mut disk, config);
+    rebuild::load_all(&mut rebuilt, &mut disk);
     for rev in 1..=store.revision() {
         assert_eq!(
             values(&rebuilt.view(), &KeyRange::All, rev),

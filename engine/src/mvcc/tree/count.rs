@@ -1,16 +1,16 @@
 use super::{Body, Leaf, Node};
 
-/// Counts the keys in `from..before` that are live at main revision `rev`. `is_live` decides for a
-/// key that was created, deleted or created anew after `rev`; it is asked only below nodes where
-/// that happened.
+/// Adds to `total` how many keys in `from..before` are live at main revision `rev`. `is_live` decides
+/// for a key that was created, deleted or created anew after `rev`; it is asked only below nodes
+/// where that happened, in the order of the keys. Where it fails the keys before are counted.
 pub(crate) fn count<'a, E>(
     node: &'a Node,
     from: Option<&[u8]>,
     before: Option<&[u8]>,
     rev: i64,
+    total: &mut u64,
     is_live: &mut impl FnMut(&'a Leaf, usize) -> Result<bool, E>,
-) -> Result<u64, E> {
-    let mut total = 0;
+) -> Result<(), E> {
     match &node.body {
         Body::Leaf(leaf) => {
             let first = from.map_or(0, |from| leaf.search(from).0);
@@ -22,7 +22,7 @@ pub(crate) fn count<'a, E>(
                 } else {
                     is_live(leaf, index)?
                 };
-                total += u64::from(live);
+                *total += u64::from(live);
             }
         }
         Body::Inner(inner) => {
@@ -32,13 +32,13 @@ pub(crate) fn count<'a, E>(
                 let from = from.filter(|_| index == first);
                 let before = before.filter(|_| index == last);
                 let summary = inner.summary_of(index);
-                total += if from.is_none() && before.is_none() && summary.changed <= rev {
-                    u64::from(summary.live)
+                if from.is_none() && before.is_none() && summary.changed <= rev {
+                    *total += u64::from(summary.live);
                 } else {
-                    count(inner.child(index), from, before, rev, is_live)?
-                };
+                    count(inner.child(index), from, before, rev, total, is_live)?;
+                }
             }
         }
     }
-    Ok(total)
+    Ok(())
 }

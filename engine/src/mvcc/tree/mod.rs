@@ -95,6 +95,11 @@ impl<T: Send + Sync + 'static> Tree<T> {
     pub(crate) fn publish(&mut self, rest: T, hurry: bool) {
         self.nursery.publish(&self.shared, &self.root, rest, hurry);
     }
+
+    /// Shows readers another `T` beside the root that is published already.
+    pub(crate) fn publish_rest(&mut self, make: impl FnOnce(&T) -> T) {
+        self.nursery.publish_rest(&self.shared, make);
+    }
 }
 
 impl<T> Drop for Tree<T> {

@@ -170,8 +170,11 @@ fn check(
             .iter()
             .filter(|(_, entry)| entry.is_live() || entry.main > rev)
             .count();
-        let counted = count(root, from, before, rev, &mut |_, _| Ok::<bool, ()>(true));
-        assert_eq!(counted, Ok(live as u64));
+        let mut counted = 0;
+        let done = count(root, from, before, rev, &mut counted, &mut |_, _| {
+            Ok::<bool, ()>(true)
+        });
+        assert_eq!((done, counted), (Ok(()), live as u64));
     }
 }
 

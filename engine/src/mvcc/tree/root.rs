@@ -185,6 +185,30 @@ impl Nursery {
         self.freeze();
     }
 
+    /// Shows new pins what `make` answers to the published `T`, beside the same root.
+    pub(super) fn publish_rest<T: Send + 'static>(
+        &mut self,
+        shared: &Shared<T>,
+        make: impl FnOnce(&T) -> T,
+    ) {
+        let guard = epoch::pin();
+        // Acquire: as in `Shared::pin`.
+        let old = shared.current.load(Ordering::Acquire, &guard);
+        // SAFETY: never null, and `guard` keeps what was published when it was loaded.
+        let old = unsafe { old.deref() };
+        let state = Owned::new(Published {
+            root: old.root.alias(),
+            rest: make(&old.rest),
+        });
+        let old = shared.current.swap(state, Ordering::AcqRel, &guard);
+        // SAFETY: as in `publish`; `&mut self` says that nobody else publishes. Its root is an alias: the
+        // state owns no node.
+        let state = Some(unsafe { old.into_owned() });
+        let nodes = Vec::new();
+        let garbage = Garbage { nodes, state };
+        guard.defer(move || drop(garbage));
+    }
+
     /// From now on no node made so far is changed in place.
     pub(super) fn freeze(&mut self) {
         self.batch += 1;

@@ -110,9 +110,16 @@ fn a_tree_built_from_sorted_keys_equals_one_that_grew() {
                     Some(&b"/registry/a/000000007"[..]),
                     Some(&b"/registry/q"[..]),
                 );
-                count(tree.root(), from, before, rev, &mut |leaf, at| {
-                    Ok::<bool, ()>(leaf.key(at).len() % 2 == 0)
-                })
+                let mut total = 0;
+                count(
+                    tree.root(),
+                    from,
+                    before,
+                    rev,
+                    &mut total,
+                    &mut |leaf, at| Ok::<bool, ()>(leaf.key(at).len() % 2 == 0),
+                )
+                .map(|()| total)
             });
             assert_eq!(counts[0], counts[1]);
         }

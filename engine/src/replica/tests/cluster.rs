@@ -254,10 +254,10 @@ impl Cluster {
     }
 
     fn hash(&mut self, number: u64) -> HashAnswer {
-        let reader = self.at(number).replica.reader();
-        let mut job = HashJob::start(reader, 0).expect("a job");
+        let member = self.at(number);
+        let mut job = HashJob::start(member.replica.reader(), 0).expect("a job");
         loop {
-            if let Some(answer) = job.poll(1000).expect("in memory") {
+            if let Some(answer) = job.poll(1000, &mut member.disk).expect("it can be read") {
                 return answer;
             }
         }

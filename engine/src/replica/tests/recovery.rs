@@ -3,7 +3,7 @@
 use super::*;
 
 /// Every kind of command, driven by a small generator: the same seed makes the same history.
-fn history(rig: &mut Rig, seed: u64, steps: u32) {
+pub(super) fn history(rig: &mut Rig, seed: u64, steps: u32) {
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..steps {
         let key = format!("k{:02}", random.u32(..40));
@@ -85,20 +85,11 @@ fn txn(random: &mut fastrand::Rng, key: &str) -> pb::TxnRequest {
 }
 
 /// What must be equal wherever the same entries were applied.
-fn state(rig: &Rig) -> (HashAnswer, crate::apply::Meta, i64, Vec<u8>) {
+fn state(rig: &mut Rig) -> (HashAnswer, crate::apply::Meta, i64, Vec<u8>) {
     let meta = rig.replica.machine.meta();
-    let view = rig.replica.machine.store().view();
-    let mut keys = Vec::new();
-    let request = basalt_pb::hot::RangeRequest {
-        key: b"\0",
-        range_end: b"\0",
-        ..Default::default()
-    };
-    let range = crate::mvcc::KeyRange::new(request.key, request.range_end);
-    let mut query = crate::query::RangeQuery::new(&request, view.revision());
-    let done = query.poll(&range, view, crate::mvcc::SliceBound::NONE, &mut keys);
-    assert!(matches!(done, Ok(crate::query::Progress::Done { .. })));
-    (rig.hash(), meta, view.compacted(), keys)
+    let store = rig.replica.machine.store();
+    let (revision, compacted) = (store.revision(), store.compacted());
+    (rig.hash(), meta, compacted, rig.range_at(revision))
 }
 
 /// The same log twice is the same state: nothing but the entries decides.
@@ -107,13 +98,13 @@ fn replaying_a_log_twice_gives_equal_states() {
     for seed in 0..10 {
         let mut rig = Rig::new(config());
         history(&mut rig, seed, 200);
-        let (hash, _, compacted, keys) = state(&rig);
-        let first = Rig::on(rig.disk.clone(), config());
-        let second = Rig::on(rig.disk.clone(), config());
-        assert_eq!(state(&first), state(&second), "seed {seed}");
-        assert_eq!(state(&first).0, hash, "seed {seed}");
+        let (hash, _, compacted, keys) = state(&mut rig);
+        let mut first = Rig::on(rig.disk.clone(), config());
+        let mut second = Rig::on(rig.disk.clone(), config());
+        assert_eq!(state(&mut first), state(&mut second), "seed {seed}");
+        assert_eq!(state(&mut first).0, hash, "seed {seed}");
         assert_eq!(
-            (state(&first).2, state(&first).3),
+            (state(&mut first).2, state(&mut first).3),
             (compacted, keys),
             "seed {seed}"
         );
@@ -130,18 +121,18 @@ fn a_checkpoint_stands_for_the_log_it_covers() {
         };
         let mut rig = Rig::new(often);
         history(&mut rig, seed, 300);
-        let twin = {
+        let mut twin = {
             let mut twin = Rig::new(config());
             history(&mut twin, seed, 300);
             twin
         };
         assert!(rig.replica.checkpoint.last > Index(200), "seed {seed}");
-        assert_eq!(state(&rig), state(&twin), "seed {seed}");
-        let before = state(&rig);
-        let rig = rig.restart();
-        assert_eq!(state(&rig).0, before.0, "seed {seed}");
+        assert_eq!(state(&mut rig), state(&mut twin), "seed {seed}");
+        let before = state(&mut rig);
+        let mut rig = rig.restart();
+        assert_eq!(state(&mut rig).0, before.0, "seed {seed}");
         assert_eq!(
-            (state(&rig).2, state(&rig).3),
+            (state(&mut rig).2, state(&mut rig).3),
             (before.2, before.3),
             "seed {seed}"
         );
@@ -174,8 +165,8 @@ fn checkpoints_keep_the_log_short() {
     let files = rig.disk.files.keys();
     let checkpoints = files.filter(|file| matches!(file, crate::disk::File::Checkpoint(_)));
     assert_eq!(checkpoints.count(), 1);
-    let before = state(&rig);
-    assert_eq!(state(&rig.restart()).0, before.0);
+    let before = state(&mut rig);
+    assert_eq!(state(&mut rig.restart()).0, before.0);
 }
 
 /// A checkpoint costs what is new: segments that have a file are not written again, and a restart finds them all.
@@ -202,10 +193,10 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
         assert_eq!(now.len(), seen.len() + 1, "{now:?}");
         seen = now;
     }
-    let before = state(&rig);
+    let before = state(&mut rig);
     let mut rig = rig.restart();
-    assert_eq!(state(&rig).0, before.0);
-    assert_eq!(state(&rig).3, before.3);
+    assert_eq!(state(&mut rig).0, before.0);
+    assert_eq!(state(&mut rig).3, before.3);
     // All but the newest of the 200 keys go, and with them the files of their segments.
     for round in 0..4 {
         for key in 0..50 {
@@ -223,8 +214,8 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
     }
     rig.settle();
     assert!(segments(&rig).iter().all(|file| !seen.contains(file)));
-    let before = state(&rig);
-    assert_eq!(state(&rig.restart()).0, before.0);
+    let before = state(&mut rig);
+    assert_eq!(state(&mut rig.restart()).0, before.0);
 }
 
 /// What compaction rewrites has no file any more and writes next to nothing to the log: it must not pile up.
@@ -235,6 +226,7 @@ fn records_without_a_file_make_a_checkpoint_due() {
         checkpoint_unfiled_bytes: UNFILED,
         store: StoreConfig {
             segment_bytes: 16 << 10,
+            ..StoreConfig::default()
         },
         ..config()
     });
@@ -259,8 +251,8 @@ fn records_without_a_file_make_a_checkpoint_due() {
     rig.settle();
     assert!(rig.replica.checkpoint.last > written);
     assert!(rig.replica.machine.store().unfiled_bytes() < UNFILED);
-    let before = state(&rig);
-    assert_eq!(state(&rig.restart()).0, before.0);
+    let before = state(&mut rig);
+    assert_eq!(state(&mut rig.restart()).0, before.0);
 }
 
 /// Segments that a checkpoint covers in part stay; they must not make the next one due at once.
@@ -397,16 +389,13 @@ fn no_acknowledged_write_is_lost_at_any_crash() {
             let pin = rig.replica.reader().pin();
             for n in 0..acknowledged {
                 let key = format!("k{n}");
-                let found = pin.view().get_at(key.as_bytes(), pin.view().revision());
+                let found = pin.view().meta_at(key.as_bytes(), pin.view().revision());
                 let what = format!("op {crash_at} {tear:?}: {key} of {acknowledged}");
-                assert!(found.expect("in memory").is_some(), "{what}");
+                assert!(found.expect("the index tells").is_some(), "{what}");
             }
             // What was not acknowledged may be there, but only in order.
             let revision = pin.view().revision();
-            let count = pin
-                .view()
-                .count(&crate::mvcc::KeyRange::All, revision)
-                .expect("in memory");
+            let count = pin.view().count_newest(&crate::mvcc::KeyRange::All);
             assert_eq!(revision, 1 + count as i64, "op {crash_at} {tear:?}");
             assert!(count >= u64::from(acknowledged) && count <= u64::from(acknowledged) + 3);
             assert!(rig.status().is_ready);

@@ -191,27 +191,143 @@ fn long_ranges_are_not_made_while_the_client_takes_nothing() {
     assert_eq!(response.kvs.len(), 20_000);
 }
 
-/// Nothing makes a segment cold yet, but a read must park and go on when it is.
+impl Bench {
+    /// Puts all records into files and out of memory. The directory lives as long as the answer.
+    fn chill(&mut self) -> tempfile::TempDir {
+        let path = tempfile::tempdir().expect("a directory");
+        let backend = &mut self.api.services.backend;
+        let mut disk = DataDir::open(path.path()).expect("a directory").disk();
+        let mut cursor = backend.store.checkpoint().expect("nothing is compacted");
+        while cursor.write_segment(&mut disk, 7).expect("written") {}
+        let mut content = Vec::new();
+        while cursor
+            .next_chunk(&mut content, 1 << 20, &mut disk)
+            .expect("in memory")
+        {}
+        backend.store.on_checkpoint(&cursor.take_files());
+        backend.store.evict();
+        backend.store.publish();
+        backend.disk = Box::new(disk);
+        path
+    }
+
+    /// Reads what was missed, as the member does.
+    fn load(&mut self) {
+        let backend = &mut self.api.services.backend;
+        for part in backend.store.take_wanted() {
+            match backend.disk.perform(part.op()) {
+                Ok(DiskAnswer::Read { pages, bytes }) => {
+                    let taken = backend.store.on_part(&part, &pages, bytes);
+                    taken.expect("as it was written");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        backend.store.publish_log();
+    }
+}
+
+/// Who reads what is not in memory waits for it, and nobody else does.
 #[test]
-fn reads_of_a_cold_segment_wait_until_it_is_warm() {
+fn reads_of_cold_records_wait_while_others_are_answered() {
     let mut bench = Bench::new();
     let value = vec![b'v'; 1000];
-    let names: Vec<String> = (0..10_000).map(|i| format!("k{i:05}")).collect();
+    let names: Vec<String> = (0..2000).map(|i| format!("k{i:05}")).collect();
     bench.put_all(names.iter().map(|name| (name.as_str(), &value[..])));
-    let store = &mut bench.api.services.backend.store;
-    let cold: SegmentId = store.segment_of(b"k00000").unwrap();
-    store.chill(cold);
-    store.publish();
-    let one = bench.ask(kv::RANGE, &get("k00000"));
+    let _dir = bench.chill();
+    bench.put("warm", "1");
+    let cold: Vec<u32> = names
+        .iter()
+        .step_by(3)
+        .map(|name| bench.ask(kv::RANGE, &get(name)))
+        .collect();
+    let old = bench.ask(
+        kv::RANGE,
+        &pb::RangeRequest {
+            revision: 2,
+            ..get("k00000")
+        },
+    );
+    let all = bench.ask(kv::RANGE, &prefix("k", "l"));
+    let stream = bench.ask(kv::RANGE_STREAM, &prefix("k", "l"));
     for _ in 0..3 {
         bench.turn();
     }
-    assert!(!bench.calls.ended.contains_key(&one));
-    bench.api.services.backend.store.warm(cold);
-    bench.api.services.backend.store.publish();
+    assert!(bench.calls.ended.is_empty());
+    assert_eq!(bench.range(&get("warm")).kvs[0].value, "1");
+    let mut request = prefix("k", "l");
+    request.keys_only = true;
+    assert_eq!(bench.range(&request).kvs.len(), 2000);
+    request.count_only = true;
+    assert_eq!(bench.range(&request).count, 2000);
+    for _ in 0..200 {
+        bench.load();
+        bench.turn();
+    }
+    for stream in cold.into_iter().chain([old]) {
+        let response: pb::RangeResponse = bench.answer(stream);
+        assert_eq!(response.kvs[0].value, value);
+    }
+    let response: pb::RangeResponse = bench.answer(all);
+    assert_eq!(response.kvs.len(), 2000);
+    assert_eq!(bench.calls.ended.get(&stream), Some(&Ended::OK));
+}
+
+/// What was asked for and came, but was given back before its reader looked, is asked for again.
+#[test]
+fn reads_ask_again_for_what_is_still_missing() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    let _dir = bench.chill();
+    let stream = bench.ask(kv::RANGE, &get("a"));
     bench.turn();
-    let response: pb::RangeResponse = bench.answer(one);
-    assert_eq!(response.kvs[0].value.len(), 1000);
+    assert_eq!(bench.api.services.backend.store.take_wanted().len(), 1);
+    let wake = bench.turn().expect("it looks again");
+    assert_eq!(bench.api.services.backend.store.take_wanted().len(), 0);
+    bench.now = wake;
+    bench.turn();
+    bench.load();
+    bench.turn();
+    let response: pb::RangeResponse = bench.answer(stream);
+    assert_eq!(response.kvs[0].value, "1");
+}
+
+/// D8: a member whose records cannot be read has stopped, and says so instead of letting clients wait.
+#[test]
+fn reads_of_lost_records_end_with_the_data_corruption_error() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    bench.put("b", "1");
+    let _dir = bench.chill();
+    let one = bench.ask(kv::RANGE, &get("a"));
+    let all = bench.ask(kv::RANGE, &prefix("a", "c"));
+    bench.turn();
+    bench.api.services.backend.published.set_status(Status {
+        failed: Some(Refused::CorruptCluster),
+        ..leading()
+    });
+    bench.turn();
+    for stream in [one, all] {
+        assert_eq!(bench.error(stream), Error::Corrupt.status());
+    }
+}
+
+/// HashKV reads for itself and leaves the memory to clients.
+#[test]
+fn a_hash_of_cold_records_asks_the_member_for_none() {
+    let mut bench = Bench::new();
+    bench.put("a", "1");
+    let warm = bench.ask(maintenance::HASH_KV, &pb::HashKvRequest { revision: 0 });
+    bench.turn();
+    bench.turn();
+    let _dir = bench.chill();
+    let cold = bench.ask(maintenance::HASH_KV, &pb::HashKvRequest { revision: 0 });
+    bench.turn();
+    bench.turn();
+    let (warm, cold): (pb::HashKvResponse, pb::HashKvResponse) =
+        (bench.answer(warm), bench.answer(cold));
+    assert_eq!(warm, cold);
+    assert!(bench.api.services.backend.store.take_wanted().is_empty());
 }
 
 /// [STREAM-1] [STREAM-2] Pieces of 10, 20, 40 keys; the header comes in the last one only.
