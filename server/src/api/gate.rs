@@ -34,6 +34,7 @@ pub(super) enum Rpc {
     HealthWatch,
     HealthList,
     Watch,
+    LeaseKeepAlive,
 }
 
 const SERVICES: [&str; 6] = [
@@ -46,7 +47,7 @@ const SERVICES: [&str; 6] = [
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 23] = [
+    pub(super) const ALL: [Rpc; 24] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
@@ -70,6 +71,7 @@ impl Rpc {
         Rpc::HealthWatch,
         Rpc::HealthList,
         Rpc::Watch,
+        Rpc::LeaseKeepAlive,
     ];
 
     #[inline]
@@ -105,13 +107,14 @@ impl Rpc {
             Rpc::HealthWatch => health::WATCH,
             Rpc::HealthList => health::LIST,
             Rpc::Watch => watch::WATCH,
+            Rpc::LeaseKeepAlive => lease::LEASE_KEEP_ALIVE,
         }
     }
 
     /// Whether its call carries many requests, which come while it is answered.
     #[inline]
     pub(super) fn is_two_way(self) -> bool {
-        matches!(self, Rpc::Watch)
+        matches!(self, Rpc::Watch | Rpc::LeaseKeepAlive)
     }
 
     /// What a learner answers, as it may lag behind.

@@ -12,6 +12,7 @@ mod gate;
 mod header;
 mod health;
 mod jobs;
+mod keep_alive;
 mod kv;
 mod lease;
 pub mod limits;
@@ -127,7 +128,10 @@ impl<B: Backend> Service for Api<B> {
     }
 
     /// A watch goes on when its client has asked for all that it wants.
-    fn on_end(&mut self, _: &mut impl Calls, _: CallId) {}
+    fn on_end(&mut self, calls: &mut impl Calls, call: CallId) {
+        let calls = &mut self.meter.count(Rpc::LeaseKeepAlive, calls);
+        self.services.keep_alives.on_end(calls, call);
+    }
 
     fn on_cancel(&mut self, call: CallId) {
         // A proposal cannot be taken back and a parked call costs one read; answers to calls that
@@ -136,6 +140,9 @@ impl<B: Backend> Service for Api<B> {
         self.services.snapshots.on_cancel(call);
         if self.services.watches.on_cancel(call) {
             self.meter.on_cancel(Rpc::Watch);
+        }
+        if self.services.keep_alives.on_cancel(call) {
+            self.meter.on_cancel(Rpc::LeaseKeepAlive);
         }
     }
 
@@ -162,6 +169,7 @@ impl<B: Backend> Service for Api<B> {
 
     fn on_stop(&mut self, calls: &mut impl Calls) {
         self.services.stop_watches(calls, &self.meter);
+        self.services.stop_keep_alives(calls, &self.meter);
     }
 }
 

@@ -15,6 +15,7 @@ use super::errors::Error;
 use super::gate::{self, Rpc};
 use super::header::Identity;
 use super::jobs::Jobs;
+use super::keep_alive::KeepAlives;
 use super::limits::{APPLY_LAG_ENTRIES_MAX, SCRATCH_BYTES_KEPT};
 use super::maintenance::{self, ALARM};
 use super::meter::Meter;
@@ -40,6 +41,7 @@ pub(super) struct Services<B> {
     pub(super) jobs: Jobs,
     pub(super) snapshots: Snapshots,
     pub(super) watches: Watches,
+    pub(super) keep_alives: KeepAlives,
     /// Where answers of unknown length are made before they are copied out.
     pub(super) scratch: Vec<u8>,
     replies: Replies,
@@ -54,6 +56,7 @@ impl<B: Backend> Services<B> {
             },
             quota: Quota::from_flag(config.quota_bytes),
             watches: Watches::new(&config),
+            keep_alives: KeepAlives::default(),
             config,
             backend,
             waiting: Waiting::default(),
@@ -72,6 +75,7 @@ impl<B: Backend> Services<B> {
     pub(super) fn open(&mut self, calls: &mut impl Calls, call: CallId, rpc: Rpc, meta: &Metadata) {
         let opened = match rpc {
             Rpc::Watch => self.on_watch_open(call, meta),
+            Rpc::LeaseKeepAlive => self.on_keep_alive_open(call, meta),
             _ => Ok(()),
         };
         if let Err(error) = opened {
@@ -113,6 +117,10 @@ impl<B: Backend> Services<B> {
             Rpc::HealthList => self.on_health_list(calls, call, message, meta),
             Rpc::Watch => {
                 self.on_watch_request(calls, call, message);
+                Ok(())
+            }
+            Rpc::LeaseKeepAlive => {
+                self.on_keep_alive(calls, call, message);
                 Ok(())
             }
         };
@@ -203,7 +211,7 @@ impl<B: Backend> Services<B> {
         self.identity.header(self.backend.published(), revision)
     }
 
-    fn reply_to(&self, call: CallId) -> ReplyTo {
+    pub(super) fn reply_to(&self, call: CallId) -> ReplyTo {
         ReplyTo {
             net_loop: self.config.net_loop,
             conn: call.conn,
@@ -220,6 +228,12 @@ impl<B: Backend> Services<B> {
                 generation: to.generation,
                 stream: to.stream,
             };
+            if !self.waiting.is_next(call) && self.keep_alives.has(call) {
+                let calls = &mut meter.count(Rpc::LeaseKeepAlive, calls);
+                self.keep_alives
+                    .on_answer(calls, call, (*outcome, &replies));
+                continue;
+            }
             // Whoever is not waiting any more has been answered.
             let Some(Wait {
                 rpc, then, began, ..
@@ -303,6 +317,8 @@ impl<B: Backend> Services<B> {
         let next = self.poll_snapshots(calls, meter, now);
         wake = earlier(wake, next);
         let next = self.poll_watches(calls, meter, now);
+        wake = earlier(wake, next);
+        let next = self.poll_keep_alives(calls, meter, now);
         wake = earlier(wake, next);
         for waiting in [&mut self.waiting, &mut self.asked] {
             waiting.expire(now, |call, rpc| {

@@ -17,6 +17,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod leases;
 mod reads;
 mod services;
 mod snapshots;
