@@ -284,6 +284,12 @@ impl Log {
         Ok(())
     }
 
+    /// Highest entry that the disk was given and that is not replaced since.
+    #[must_use]
+    pub fn staged(&self) -> Index {
+        self.staged
+    }
+
     /// The oldest run that the disk has not been given.
     #[must_use]
     pub fn next_to_stage(&self) -> Option<Run<'_>> {

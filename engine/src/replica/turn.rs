@@ -85,7 +85,8 @@ impl Replica {
     /// What a cluster asks for at the end of a turn: messages, time-outs, term and vote on the disk. When to look again.
     fn turn_to_members(&mut self, now: Millis) -> Option<Millis> {
         self.raft.flush();
-        let hard = self.raft.hard_at(self.wal.last());
+        // What was replaced after it was staged still stands at the end of the open frame.
+        let hard = self.raft.hard_at(self.raft.log().staged());
         if (hard.term, hard.vote) != (self.hard.term, self.hard.vote) {
             self.hard = hard;
             self.wal.set_hard(hard);

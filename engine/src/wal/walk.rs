@@ -237,8 +237,17 @@ impl Walk<'_> {
         };
         let mut gap = None;
         let on_event = &mut *self.on_event;
+        let kept = kept_upto(header, body);
+        let mut kept = kept.iter();
         let read = each_run(header, body, |run| {
-            gap = gap.or(log.hand(&run, header.hard, on_event));
+            // The frame's commit may mean an entry that replaces this run's in this very frame.
+            let upto = kept.next().copied().unwrap_or_default();
+            let commit = header.hard.commit.min(upto);
+            let hard = HardState {
+                commit,
+                ..header.hard
+            };
+            gap = gap.or(log.hand(&run, hard, on_event));
             end.last_term = run.term;
         });
         if let Err(at) = read {
@@ -278,6 +287,19 @@ impl Walk<'_> {
             .map(|(_, place)| place.bytes)
             .sum()
     }
+}
+
+/// For each run of a frame: the last entry that no later run of the frame replaces.
+fn kept_upto(header: &Header, body: &[u8]) -> Vec<Index> {
+    let mut firsts = Vec::new();
+    // Senseless bytes are told by the next look at them.
+    let _ = each_run(header, body, |run| firsts.push(run.first));
+    let mut upto = Index(u64::MAX);
+    for first in firsts.iter_mut().rev() {
+        let own = core::mem::replace(first, upto);
+        upto = upto.min(own.previous());
+    }
+    firsts
 }
 
 /// The frame at `at`, if it is whole and continues the log; its body is in `body`. Otherwise `verdict.rs` says what it is.

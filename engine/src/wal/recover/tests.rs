@@ -1,5 +1,6 @@
 use super::*;
 use crate::disk::{DiskAnswer, DiskError, DiskErrorKind};
+use crate::types::RunKind;
 use crate::wal::mem_disk::MemDisk;
 use crate::wal::mem_disk::small::{IDENTITY, LIMITS, append_entry};
 use crate::wal::{create, look};
@@ -30,6 +31,48 @@ fn append(disk: &mut MemDisk, wal: &mut Wal, payload: usize) {
     };
     append_entry(wal, payload, hard);
     disk.drive(wal);
+}
+
+/// A frame may hold a run, the one that replaces it, and the commit of the latter: who applied at once what the commit covers
+/// would apply what was replaced.
+#[test]
+fn a_commit_never_covers_what_its_own_frame_replaces() {
+    let mut disk = MemDisk::default();
+    create(&mut disk, &IDENTITY, &LIMITS).unwrap();
+    let (recovered, _) = start(&mut disk, false).unwrap();
+    let mut wal = recovered.wal;
+    disk.drive(&mut wal);
+    let entries = [0; 8];
+    for (term, first, count, commit) in [(1, 1, 2, 0), (2, 2, 1, 2)] {
+        let run = Run {
+            kind: RunKind::Normal,
+            term: Term(term),
+            first: Index(first),
+            count,
+            bytes: &entries[..4 * count as usize],
+        };
+        let hard = HardState {
+            term: Term(term),
+            vote: None,
+            commit: Index(commit),
+        };
+        wal.append(run, hard);
+    }
+    disk.drive(&mut wal);
+    drop(wal);
+    let mut handed = Vec::new();
+    let config = RecoverConfig {
+        limits: LIMITS,
+        ..RecoverConfig::default()
+    };
+    let mut on_event = |event: Replayed<'_>| {
+        handed.push(match event {
+            Replayed::Run(run, hard) => (run.term.0, run.last().0, hard.commit.0),
+            Replayed::CutFrom(index) => (0, index.0, 0),
+        });
+    };
+    recover(&mut disk, &config, &mut on_event, &mut |_| {}).unwrap();
+    assert_eq!(handed, [(1, 2, 1), (0, 2, 0), (2, 2, 2)]);
 }
 
 /// A log of `entries` frames of a page each in its first segment, all released by a checkpoint but
