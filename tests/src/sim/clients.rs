@@ -38,8 +38,8 @@ pub(super) struct Asked {
     pub(super) at: At,
     /// The id of its proposal; 0 for a read.
     request: u64,
-    /// Whether it is a read that waits for the member to be allowed to answer it.
-    is_read: bool,
+    /// Whether it is a read that may be answered now.
+    is_readable: bool,
     /// The highest revision that anybody had heard of.
     floor: i64,
 }
@@ -98,11 +98,21 @@ impl World<'_> {
             batch.push(Some(to), drawn, field, &body);
         }
         let is_full = process.replica.propose(&mut batch).is_err();
+        let is_read = id == 0;
+        let is_serializable =
+            matches!(&request, Request::Op(Op::RequestRange(it)) if it.serializable);
+        let is_free = is_serializable || process.replica.published().read_gate().is_free();
+        if is_read && !is_free {
+            process.replica.read_index(ReplyTo {
+                stream: number,
+                ..ReplyTo::default()
+            });
+        }
         self.asked.push(Asked {
             client,
             at,
             request: id,
-            is_read: id == 0,
+            is_readable: is_read && is_free,
             floor: self.heard(),
         });
         self.history.push(Call {
@@ -154,7 +164,7 @@ impl World<'_> {
         if self.history[number as usize].returned != u64::MAX {
             return;
         }
-        self.asked[number as usize].is_read = false;
+        self.asked[number as usize].is_readable = false;
         if let Some(client) = self.clients.get_mut(client)
             && client.waits.take_if(|it| *it == number).is_some()
         {
@@ -195,8 +205,21 @@ impl World<'_> {
     }
 
     fn answer(&mut self, number: u32, applied: Applied, bytes: &[u8]) -> Result<(), Violation> {
+        if number == NOBODY {
+            return Ok(());
+        }
         let call = &self.history[number as usize];
         let answer: Answer = match applied {
+            Applied::Readable => {
+                // Nobody may wait any more.
+                let waits = self.clients.get(self.asked[number as usize].client);
+                self.asked[number as usize].is_readable =
+                    waits.is_some_and(|it| it.waits == Some(number));
+                return Ok(());
+            }
+            Applied::MembersChanged | Applied::Transferred => {
+                return Err(format!("answered {applied:?} to {call:?}"));
+            }
             Applied::Put { revision, .. } => {
                 let put = Response::ResponsePut(pb::PutResponse::default());
                 plain(revision, Some(put))
@@ -204,9 +227,6 @@ impl World<'_> {
             Applied::Encoded { start, end } => {
                 let (revision, body) = decode(&call.request, &bytes[start..end]);
                 plain(revision, body)
-            }
-            Applied::Readable | Applied::MembersChanged | Applied::Transferred => {
-                return Err(format!("call {number} is answered by {applied:?}"));
             }
             Applied::Refused(refused) => match refusal(refused) {
                 Some(refusal) => Err(refusal),
@@ -251,7 +271,7 @@ impl World<'_> {
             member,
             life: node.life,
         };
-        let waits = |asked: &Asked| asked.is_read && asked.at == at;
+        let waits = |asked: &Asked| asked.is_readable && asked.at == at;
         let waiting = (0..self.asked.len()).filter(|it| waits(&self.asked[*it]));
         for number in waiting.collect::<Vec<_>>() {
             let Some(process) = &self.nodes[member].running else {
@@ -262,9 +282,6 @@ impl World<'_> {
             let Request::Op(Op::RequestRange(range)) = &call.request else {
                 unreachable!("only ranges are reads");
             };
-            if !range.serializable && !replica.published().read_gate().is_free() {
-                continue;
-            }
             let Some(found) = read_range(replica, range) else {
                 continue;
             };
@@ -281,7 +298,7 @@ impl World<'_> {
                 },
                 Err(refusal) => Outcome::Refused(refusal),
             };
-            self.asked[number].is_read = false;
+            self.asked[number].is_readable = false;
             self.hear(number as u32, outcome);
         }
         Ok(())
@@ -319,6 +336,9 @@ impl World<'_> {
         }
     }
 }
+
+/// The number of a question that nobody waits for.
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// A question as a proposal; `None`: it is a read.
 fn encode(request: &Request, is_physical: bool) -> Option<(u32, Vec<u8>)> {

@@ -1,14 +1,17 @@
 //! Faults strike, and end.
 
 use basalt_engine::disk::DiskErrorKind;
+use basalt_engine::types::ReplyTo;
 
+use super::clients::NOBODY;
+use super::node::{Node, member_id};
 use super::plan::{DiskFault, FaultKind};
 use super::world::{Event, World};
 use crate::check::history::Violation;
 use crate::sim_disk;
 
 /// What ends when a fault ends.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Undo {
     /// A member's disk works again.
     DiskError(usize),
@@ -97,6 +100,7 @@ impl World<'_> {
                 self.network.cut(from, to, both_ways, true);
                 self.schedule(ms * 1000, Event::Undo(Undo::Cut(from, to, both_ways)));
             }
+            FaultKind::Transfer { to } => return self.transfer(usize::from(to)),
             FaultKind::Noise {
                 permille,
                 slower,
@@ -143,6 +147,13 @@ impl World<'_> {
         node.kill(power, chances);
         self.tally.add("crashes", 1);
         self.hang_up(member);
+        if !power {
+            // The kernel lives on and resets the connections.
+            for other in (0..self.nodes.len()).filter(|it| *it != member) {
+                let after = self.rng.u64(0..RESET_US);
+                self.schedule(after, Event::Reset(other, member));
+            }
+        }
         self.schedule(down_us, Event::Start(member, in_recovery));
     }
 
@@ -152,6 +163,24 @@ impl World<'_> {
             process.is_stopping = true;
         }
         self.drive(member)
+    }
+
+    fn transfer(&mut self, to: usize) -> Result<(), Violation> {
+        let leads = |node: &Node| {
+            let running = node.running.as_ref();
+            running.is_some_and(|it| it.replica.raft().is_leader() && it.paused_until_us == 0)
+        };
+        let Some(leader) = self.nodes.iter().position(leads) else {
+            return Ok(());
+        };
+        let reply = ReplyTo {
+            stream: NOBODY,
+            ..ReplyTo::default()
+        };
+        if let Some(process) = &mut self.nodes[leader].running {
+            process.replica.transfer(member_id(to), reply);
+        }
+        self.drive(leader)
     }
 
     /// Every fault ends.
@@ -168,6 +197,9 @@ impl World<'_> {
         }
     }
 }
+
+/// Until a peer hears that a process is gone, at most.
+const RESET_US: u64 = 5_000;
 
 fn kind_of(error: DiskFault) -> DiskErrorKind {
     match error {
@@ -191,6 +223,7 @@ fn name(kind: &FaultKind) -> &'static str {
         FaultKind::DiskLies { .. } => "fault: lying disk",
         FaultKind::Rot { .. } => "fault: rot",
         FaultKind::Cut { .. } => "fault: cut",
+        FaultKind::Transfer { .. } => "fault: transfer",
         FaultKind::Noise { .. } => "fault: noise",
     }
 }

@@ -36,10 +36,15 @@ impl World<'_> {
         for client in &mut self.clients {
             client.steps.clear();
         }
-        let mut members: Vec<usize> = (0..self.nodes.len()).collect();
+        let mut members: Vec<usize> = (0..self.nodes.len())
+            .filter(|member| !self.nodes[*member].is_gone)
+            .collect();
         self.rng.shuffle(&mut members);
         let core = members[..self.nodes.len() / 2 + 1].to_vec();
         for member in 0..self.nodes.len() {
+            if self.nodes[member].is_gone {
+                continue;
+            }
             if !core.contains(&member) {
                 self.nodes[member].kill(true, 4);
                 self.hang_up(member);
@@ -55,9 +60,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A member with a damaged disk refused to start. Alone, that is the end: stopped, and nothing wrong was said.
-    pub(super) fn on_refused(&mut self) {
-        if self.nodes.len() == 1 {
+    /// A member with a damaged disk refused to start. Without a majority that is the end: stopped, and nothing wrong was said.
+    pub(super) fn on_refused(&mut self, member: usize) {
+        self.nodes[member].is_gone = true;
+        let left = self.nodes.iter().filter(|node| !node.is_gone).count();
+        let is_core = matches!(&self.phase, Phase::Serve { core, .. } if core.contains(&member));
+        if left <= self.nodes.len() / 2 || is_core {
             self.phase = Phase::Over;
         }
     }
@@ -117,7 +125,7 @@ impl World<'_> {
 
     /// Whether all members have applied everything and have nothing left to do.
     fn is_at_rest(&self) -> bool {
-        self.nodes.iter().all(|node| {
+        self.nodes.iter().filter(|node| !node.is_gone).all(|node| {
             node.running.as_ref().is_some_and(|process| {
                 let status = process.replica.published().status();
                 let counts = process.replica.published().counts();

@@ -46,8 +46,8 @@ impl Network {
         }
     }
 
-    /// Sends a message: when each copy of it arrives, in microseconds from now, and what of it.
-    pub fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) -> Vec<(u64, Vec<u8>)> {
+    /// Sends a message: when each copy of it arrives, in microseconds from now, whether it is spoilt, and its bytes.
+    pub fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) -> Vec<(u64, bool, Vec<u8>)> {
         self.tally.sent += 1;
         let mut happens = |permille: u16| self.rng.u16(0..1000) < permille;
         let [lost, doubled, spoilt] = self.permille.map(&mut happens);
@@ -60,13 +60,15 @@ impl Network {
             self.tally.doubled += 1;
             copies.push(copies[0].clone());
         }
-        if spoilt && !copies[0].is_empty() {
+        let spoilt = spoilt && !copies[0].is_empty();
+        if spoilt {
             self.tally.spoilt += 1;
             let at = self.rng.usize(..copies[0].len());
             copies[0][at] ^= 1 << self.rng.u8(0..8);
         }
-        let delays = copies.into_iter().map(|bytes| (self.delay_us(), bytes));
-        delays.collect()
+        let copies = copies.into_iter().enumerate();
+        let arrives = |(copy, bytes)| (self.delay_us(), spoilt && copy == 0, bytes);
+        copies.map(arrives).collect()
     }
 
     /// Cuts links, or mends them again. A link that was cut twice must be mended twice.

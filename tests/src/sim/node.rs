@@ -35,6 +35,8 @@ pub struct Node {
     pub slower: u64,
     /// Whether its disk lied or lost bits: it may refuse to start.
     pub is_damaged: bool,
+    /// Whether it refused to start for that: it is gone for good.
+    pub is_gone: bool,
     /// The next write of the log that lies, and by how many pages it goes astray.
     pub lie: Option<u64>,
     /// Draws what survives and how long operations take.
@@ -107,6 +109,7 @@ impl Node {
             life: 1,
             slower: 1,
             is_damaged: false,
+            is_gone: false,
             lie: None,
             drift_permille: rng.i64(-drift..=drift),
             rng,
@@ -215,7 +218,8 @@ impl Node {
         assert!(self.running.is_none());
         let request_ids = Arc::new(RequestIds::new(self.id, UNIX_EPOCH_MS + now_us / 1000));
         let limits = self.limits();
-        let config = self.config(Arc::clone(&request_ids));
+        let seed = self.rng.u64(..);
+        let config = self.config(Arc::clone(&request_ids), seed);
         let disk: &mut dyn Disk = &mut self.disk;
         let (identity, checkpoint) = match look(disk)? {
             Found::Ours(block) => (block.identity, block.checkpoint),
@@ -276,7 +280,7 @@ impl Node {
         }
     }
 
-    fn config(&self, request_ids: Arc<RequestIds>) -> ReplicaConfig {
+    fn config(&self, request_ids: Arc<RequestIds>, seed: u64) -> ReplicaConfig {
         let initial = (0..usize::from(self.settings.members)).map(|number| Member {
             id: member_id(number),
             name: format!("m{number}"),
@@ -301,7 +305,12 @@ impl Node {
                 // All of a run's: reads here want all that they need at once.
                 cache_bytes: u64::MAX,
             },
-            raft: Default::default(),
+            raft: basalt_engine::raft::Settings {
+                seed,
+                heartbeat: Millis(self.settings.heartbeat_ms),
+                election: Millis(self.settings.election_ms),
+                catch_up_bytes: 16 << 20,
+            },
         }
     }
 }

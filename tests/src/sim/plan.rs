@@ -50,6 +50,10 @@ pub struct Settings {
     pub link_us: u64,
     /// Of 1,000 messages: lost, sent twice, spoilt.
     pub link_permille: [u16; 3],
+    /// A leader is waited for so long, at least.
+    pub election_ms: u64,
+    /// A leader says that it is there so often.
+    pub heartbeat_ms: u64,
     /// By how many permille each member's clock runs too fast or too slow, at most.
     pub drift_permille: u16,
     /// Every so many answers, the disks are searched for the entry behind one.
@@ -155,6 +159,11 @@ pub enum FaultKind {
         /// For how long.
         ms: u64,
     },
+    /// The leader, if there is one, is asked to hand over.
+    Transfer {
+        /// To whom.
+        to: u8,
+    },
     /// All links get worse.
     Noise {
         /// As in the settings.
@@ -211,6 +220,12 @@ impl Settings {
             members => members,
         };
         let quiet = rng.bool();
+        let election_ms = log_uniform(rng, 100, 2_000);
+        // Who lags behind the others' checkpoints needs a snapshot, which members do not send yet.
+        let alone_or_never = |rng: &mut Rng, from, to| match members {
+            1 => log_uniform(rng, from, to),
+            _ => u64::MAX,
+        };
         let permille = |rng: &mut Rng| match quiet {
             true => 0,
             false => rng.u16(0..100),
@@ -223,12 +238,14 @@ impl Settings {
             segment_pages: rng.u64(6..17),
             group_bytes: rng.usize(2_000..16_000),
             store_segment_bytes: rng.usize(1_000..6_000),
-            checkpoint_entries: log_uniform(rng, 4, 200),
-            checkpoint_unfiled_bytes: log_uniform(rng, 2_000, 100_000),
+            checkpoint_entries: alone_or_never(rng, 4, 200),
+            checkpoint_unfiled_bytes: alone_or_never(rng, 2_000, 100_000),
             disk_us: log_uniform(rng, 50, 20_000),
             job_us: log_uniform(rng, 100, 50_000),
             link_us: log_uniform(rng, 50, 20_000),
             link_permille: [permille(rng), permille(rng), permille(rng) / 4],
+            election_ms,
+            heartbeat_ms: election_ms / rng.u64(5..12),
             drift_permille: rng.u16(0..50),
             durable_check_one_in: 8,
         }
@@ -293,11 +310,13 @@ fn draw_fault(rng: &mut Rng, settings: &Settings, kind: u32) -> FaultKind {
             down_ms: ms,
         },
         8 => FaultKind::Rot {
-            member,
+            // A majority keeps what it wrote.
+            member: rng.u8(0..((settings.members - 1) / 2).max(1)),
             file: rng.u8(..),
             byte: rng.u64(0..1 << 20),
         },
-        9 => FaultKind::Noise {
+        9 => FaultKind::Transfer { to: member },
+        10 => FaultKind::Noise {
             permille: [rng.u16(0..500), rng.u16(0..500), rng.u16(0..100)],
             slower: log_uniform(rng, 1, 100),
             ms,
@@ -319,14 +338,14 @@ fn log_uniform(rng: &mut Rng, from: u64, to: u64) -> u64 {
 
 /// Kinds of faults of a member alone, and of several.
 const ALONE: u32 = 9;
-const ALL: u32 = 11;
+const ALL: u32 = 13;
 
 /// What a seed has at least and at most.
 const FAULTS_MIN: usize = 10;
 const FAULTS_MAX: usize = 24;
 
 /// Sizes of clusters, by their weights.
-const MEMBERS: &[u8] = &[1];
+const MEMBERS: &[u8] = &[1, 2, 3, 3, 3, 3, 3, 5];
 
 const DISK_FAULTS: [DiskFault; 4] = [
     DiskFault::Failed,

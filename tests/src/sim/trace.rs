@@ -1,7 +1,7 @@
 //! What happened, as a number to compare two runs by, and as lines to read.
 
 use std::fmt::{self, Write};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A growing trace.
 #[derive(Debug)]
@@ -26,6 +26,16 @@ impl Trace {
         let _ = write!(self, "{now_us} {what};");
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>10.3} {what}", now_us as f64 / 1000.0));
+        }
+    }
+
+    /// Adds a value: its hash, which is cheaper than its text.
+    pub(super) fn note_value<T: Hash + fmt::Debug>(&mut self, now_us: u64, what: &T) {
+        for digest in &mut self.digest {
+            (now_us, what).hash(digest);
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{:>10.3} {what:?}", now_us as f64 / 1000.0));
         }
     }
 

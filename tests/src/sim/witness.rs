@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use basalt_engine::raft::message::{Ballot, Body, Message as BetweenMembers};
 use basalt_engine::replica::Replica;
 use basalt_engine::types::{Index, RunKind};
 use basalt_pb::etcdserverpb as pb;
@@ -26,6 +27,8 @@ pub(super) struct Witness {
     leaders: BTreeMap<u64, usize>,
     /// What each entry and all before it are, by index and term.
     chains: BTreeMap<(u64, u64), u64>,
+    /// Whom each member gave its vote in each term.
+    votes: BTreeMap<(usize, u64), usize>,
     committed: Vec<Entry>,
     members: Vec<Known>,
     model: Model,
@@ -150,6 +153,37 @@ impl Witness {
         Ok(())
     }
 
+    /// No member gives its vote twice in a term, whatever happened to it between.
+    ///
+    /// # Errors
+    /// It does.
+    pub(super) fn check_vote(
+        &mut self,
+        from: usize,
+        to: usize,
+        message: &BetweenMembers,
+    ) -> Result<(), Violation> {
+        let candidate = match message.body {
+            Body::VoteAnswer {
+                ballot: Ballot::Real,
+                granted: true,
+            } => to,
+            Body::Vote {
+                ballot: Ballot::Real,
+                ..
+            } => from,
+            _ => return Ok(()),
+        };
+        let term = message.term.0;
+        let given = *self.votes.entry((from, term)).or_insert(candidate);
+        if given != candidate {
+            return Err(format!(
+                "member {from} votes for {given} and for {candidate} in term {term}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Holds an answer against what the log says.
     ///
     /// # Errors
@@ -175,6 +209,7 @@ impl Witness {
     /// Learns the entries that the member holds now; equal index and term must be equal entries with an equal past.
     fn read_log(&mut self, member: usize, life: u64, replica: &Replica) -> Result<(), Violation> {
         let log = replica.raft().log();
+        let is_alone = self.members.len() == 1;
         let known = &mut self.members[member];
         if known.life != life {
             let applied = log.applied().index.0;
@@ -222,7 +257,12 @@ impl Witness {
             last = index;
             let digest = digest(entry.kind, entry.bytes);
             chain = link(chain, term, digest);
-            let seen = *self.chains.entry((index, term)).or_insert(chain);
+            // The only voter leads before its vote is durable, as nobody hears of it: after a crash it may lead that term again.
+            let seen = if is_alone {
+                chain
+            } else {
+                *self.chains.entry((index, term)).or_insert(chain)
+            };
             if seen != chain {
                 wrong = Some(format!(
                     "entry {index} of term {term} has another past elsewhere"

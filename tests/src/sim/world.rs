@@ -2,13 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::hash::{Hash, Hasher};
 
 use basalt_engine::disk::{DiskDone, DiskError, OpId};
 use basalt_engine::mvcc::BadSegment;
+use basalt_engine::raft::message::Message;
 use basalt_engine::replica::{Failure, Job};
+use basalt_engine::types::MemberId;
 use fastrand::Rng;
 
 use super::clients::{Asked, Client};
+use super::durable::{is_promise, keeps_promise};
 use super::faults::Undo;
 use super::finish::Phase;
 use super::network::Network;
@@ -90,6 +94,7 @@ pub(super) struct World<'p> {
     pub(super) witness: Witness,
     pub(super) phase: Phase,
     pub(super) answers: u32,
+    promises: u64,
     pub(super) trace: Trace,
     pub(super) tally: Tally,
 }
@@ -104,7 +109,7 @@ struct Scheduled {
 }
 
 /// Something that happens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Event {
     /// A client asks its next question.
     Ask(usize),
@@ -116,6 +121,10 @@ pub(super) enum Event {
     Work(At),
     /// A member's own time has come.
     Wake(At),
+    /// A message arrives: from, to, whether it was spoilt, and its bytes.
+    Deliver(usize, usize, bool, Vec<u8>),
+    /// A member's connection to another one is reset.
+    Reset(usize, usize),
     /// The plan's next fault.
     Fault(usize),
     /// A fault ends.
@@ -131,7 +140,7 @@ pub(super) enum Event {
 }
 
 /// A process of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct At {
     pub(super) member: usize,
     pub(super) life: u64,
@@ -148,6 +157,12 @@ impl PartialEq for Refusal {
 }
 
 impl Eq for Refusal {}
+
+impl Hash for Refusal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.is_some().hash(state);
+    }
+}
 
 impl PartialOrd for Refusal {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
@@ -189,6 +204,7 @@ impl<'p> World<'p> {
             witness: Witness::new(members),
             phase: Phase::Faults,
             answers: 0,
+            promises: 0,
             trace: Trace::new(wants_lines),
             tally: Tally::default(),
         }
@@ -232,7 +248,7 @@ impl<'p> World<'p> {
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
-        self.trace.note(self.now_us, format_args!("{event:?}"));
+        self.trace.note_value(self.now_us, &event);
         if let Some((member, life)) = self.meant_for(&event) {
             let node = &self.nodes[member];
             let running = node.running.as_ref();
@@ -263,6 +279,14 @@ impl<'p> World<'p> {
                 }
                 self.drive(at.member)
             }
+            Event::Deliver(from, to, is_spoilt, bytes) => self.deliver(from, to, is_spoilt, &bytes),
+            Event::Reset(at, dead) => {
+                let (clock, dead) = (self.nodes[at].clock(self.now_us), self.nodes[dead].id);
+                if let Some(process) = &mut self.nodes[at].running {
+                    process.replica.on_unreachable(dead, clock);
+                }
+                self.drive(at)
+            }
             Event::Fault(number) => self.strike(number),
             Event::Undo(undo) => {
                 self.undo(undo);
@@ -284,6 +308,7 @@ impl<'p> World<'p> {
             Event::Disk(at, ..) | Event::Work(at) | Event::Wake(at) | Event::Die(at) => {
                 Some((at.member, Some(at.life)))
             }
+            Event::Deliver(_, to, ..) | Event::Reset(to, _) => Some((*to, None)),
             _ => None,
         }
     }
@@ -351,6 +376,8 @@ impl<'p> World<'p> {
         let begins_work = !process.is_working && !process.jobs.is_empty();
         process.is_working |= begins_work;
         process.replica.take_notices(&mut Vec::new());
+        let mut messages = Vec::new();
+        process.replica.take_messages(&mut messages);
         let has_failed = process.replica.failure().is_some();
         let has_lost = matches!(
             process.replica.failure(),
@@ -361,6 +388,9 @@ impl<'p> World<'p> {
             let refused = self.nodes[member].submit(id, op).err();
             let takes = self.nodes[member].disk_us();
             self.schedule(takes, Event::Disk(at, id.0, Refusal(refused)));
+        }
+        for (to, message) in messages {
+            self.send_message(member, to, &message)?;
         }
         if begins_work {
             let takes = self.nodes[member].job_us();
@@ -374,7 +404,7 @@ impl<'p> World<'p> {
             // As one that refuses to start: somebody must put the file back.
             self.nodes[member].kill(false, 8);
             self.tally.add("damage refused", 1);
-            self.on_refused();
+            self.on_refused(member);
         } else if has_failed {
             self.tally.add("failed writes", 1);
             let after = self.rng.u64(0..FAILED_FOR_US);
@@ -384,6 +414,56 @@ impl<'p> World<'p> {
             self.schedule(0, Event::Die(at));
         }
         Ok(())
+    }
+
+    /// What leaves a member is promised: votes and copies are looked up on its disk.
+    fn send_message(
+        &mut self,
+        from: usize,
+        to: MemberId,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        let Some(to) = self.nodes.iter().position(|node| node.id == to) else {
+            return Err(format!("member {from} writes to nobody: {to}"));
+        };
+        self.trace.note_value(self.now_us, &(from, to, message));
+        self.witness.check_vote(from, to, message)?;
+        self.promises += 1;
+        let one_in = u64::from(self.plan.settings.durable_check_one_in) * 4;
+        if is_promise(message) && self.promises.is_multiple_of(one_in) {
+            self.tally.add("promises looked up", 1);
+            if !keeps_promise(&self.nodes[from], self.nodes[to].id, message) {
+                return Err(format!(
+                    "member {from} does not hold what it says: {message:?}"
+                ));
+            }
+        }
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        for (after, is_spoilt, bytes) in self.network.send(from, to, bytes) {
+            self.schedule(after, Event::Deliver(from, to, is_spoilt, bytes));
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        from: usize,
+        to: usize,
+        is_spoilt: bool,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let message = match Message::decode(bytes) {
+            Ok(_) if is_spoilt => return Err("a spoilt message is taken for a sound one".into()),
+            Ok(message) => message,
+            Err(_) if is_spoilt => return Ok(()),
+            Err(bad) => return Err(format!("a message cannot be read: {bad}")),
+        };
+        let (from, clock) = (self.nodes[from].id, self.nodes[to].clock(self.now_us));
+        if let Some(process) = &mut self.nodes[to].running {
+            process.replica.on_message(from, message, clock);
+        }
+        self.drive(to)
     }
 
     fn wake(&mut self, at: At, wake: basalt_engine::types::Millis) {
@@ -402,7 +482,7 @@ impl<'p> World<'p> {
     fn start(&mut self, member: usize, dies: bool) -> Result<(), Violation> {
         let now_us = self.now_us;
         let node = &mut self.nodes[member];
-        if node.running.is_some() {
+        if node.running.is_some() || node.is_gone {
             return Ok(());
         }
         if dies {
@@ -423,7 +503,7 @@ impl<'p> World<'p> {
             Err(refused) if node.is_damaged => {
                 self.trace.note(now_us, format_args!("refused: {refused}"));
                 self.tally.add("damage refused", 1);
-                self.on_refused();
+                self.on_refused(member);
                 Ok(())
             }
             Err(refused) => Err(format!("member {member} refuses to start: {refused}")),
