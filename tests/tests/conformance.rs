@@ -30,6 +30,7 @@ both! {
     python_client;
     etcdctl_puts_gets_and_deletes;
     etcdctl_txn_reads_its_script_from_standard_input;
+    etcdctl_watches_keys_and_prefixes_from_a_revision;
     etcdctl_status_table_has_all_columns;
     etcdctl_health_hashkv_members_and_defrag;
     a_full_store_says_so_everywhere;
@@ -100,6 +101,26 @@ fn etcdctl_txn_reads_its_script_from_standard_input(kind: Kind) {
         text(&ctl.run(&["txn"], script).stdout),
         "FAILURE\n\nt\nmade\n"
     );
+}
+
+/// [CTL-1] [WATCH-4] What scripts read: one block an event, the previous one before it when asked for.
+fn etcdctl_watches_keys_and_prefixes_from_a_revision(kind: Kind) {
+    let Some((_server, ctl)) = start(kind, &[]) else {
+        return;
+    };
+    ctl.says(&["put", "foo", "1"]);
+    ctl.says(&["put", "foo", "2"]);
+    ctl.says(&["del", "foo"]);
+    ctl.says(&["put", "food", "3"]);
+    assert_eq!(
+        ctl.watches(&["foo", "--rev", "1"], 8, || {}),
+        "PUT\nfoo\n1\nPUT\nfoo\n2\nDELETE\nfoo\n"
+    );
+    let prefix = ["foo", "--prefix", "--prev-kv", "--rev", "3"];
+    let expected =
+        "PUT\nfoo\n1\nfoo\n2\nDELETE\nfoo\n2\nfoo\n\nPUT\nfood\n3\nPUT\nfood\n3\nfood\n4\n";
+    let put = || drop(ctl.says(&["put", "food", "4"]));
+    assert_eq!(ctl.watches(&prefix, 18, put), expected);
 }
 
 /// [CTL-2] [MNT-1] Operators read this table; it is the one output whose widths follow the sizes.
@@ -391,6 +412,23 @@ impl Ctl {
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         child.wait_with_output().expect("a child of ours")
+    }
+
+    /// The first lines that `etcdctl watch` prints, with `act` done after it has begun.
+    fn watches(&self, arguments: &[&str], lines: usize, act: impl FnOnce()) -> String {
+        use std::io::{BufRead, BufReader};
+        let mut child = Command::new(&self.program)
+            .args(["--endpoints", &self.endpoint.to_string(), "watch"])
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("etcdctl was found");
+        act();
+        let printed = BufReader::new(child.stdout.take().expect("piped"));
+        let heard: Result<Vec<String>, _> = printed.lines().take(lines).collect();
+        child.kill().expect("it watches until it is killed");
+        child.wait().expect("a child of ours");
+        heard.expect("text").join("\n") + "\n"
     }
 
     fn says(&self, arguments: &[&str]) -> String {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use basalt_pb::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use basalt_tests::clients;
 use basalt_tests::grpc::Client;
 use basalt_tests::server::{Kind, PATIENCE, Server};
 use prost::Message;
@@ -48,6 +50,24 @@ fn two_network_loops_answer_everybody_and_a_stop_in_mid_load_loses_nothing() {
         assert_eq!(other, None, "two writes were given revision {revision}");
     }
     assert!(revisions.len() as u64 >= ACKS_BEFORE_STOP);
+}
+
+/// [CLIENT-1] Events are made on one thread and sent by others: Go's client must not notice.
+#[test]
+fn two_network_loops_serve_a_go_client_and_its_watches() {
+    let Some(program) = clients::go_program("clientv3") else {
+        return;
+    };
+    let flags = ["--threads", "2", "--log-level", "error"];
+    let server = Server::start(Kind::Basalt, &flags).expect("basalt is built");
+    let mut check = Command::new(program);
+    check.args(["-endpoint", &server.address().to_string()]);
+    let output = check.output().expect("just built");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// Puts new keys and reads acknowledged ones, many at a time, until the server ends the connection. Returns what it was told.

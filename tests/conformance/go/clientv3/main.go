@@ -29,7 +29,7 @@ func main() {
 	}
 	defer client.Close()
 	failed := 0
-	for _, check := range checks {
+	for _, check := range append(checks, watchChecks...) {
 		if err := check.holds(client); err != nil {
 			failed++
 			fmt.Printf("FAILED %s: %v\n", check.name, err)
