@@ -40,6 +40,7 @@ targets! {
     proto_request: basalt_pb::hot::fuzz_one;
     raft_message: basalt_engine::raft::message::fuzz::raft_message;
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;
+    skiplist_model: basalt_engine::watch::model::skiplist_model;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;
     wal_recover: basalt_engine::wal::fuzz::wal_recover;
     watch_oracle: basalt_engine::watch::fuzz::watch_oracle;

@@ -6,7 +6,7 @@ use super::event::header;
 use super::gather::{Gather, Gathered};
 use super::group::{Group, Wanted};
 use super::index::Index;
-use crate::limits::{WATCH_MAIL_BYTES_MAX, WATCH_SLICE_RECORDS};
+use crate::limits;
 use crate::mvcc::{ChangesAt, Hold, HoldRefused, NeedRead, Reader};
 use crate::types::{ClusterId, MemberId, Term};
 
@@ -34,6 +34,18 @@ pub struct Hub {
     dispatched: AtomicI64,
     mails: Box<[Mailbox]>,
     counts: Counters,
+    pub(super) bounds: Bounds,
+}
+
+/// How much of what is done at a time; see `limits`. Smaller in tests, which have little history.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) slice_records: usize,
+    pub(super) slice_bytes: usize,
+    pub(super) mail_bytes: usize,
+    pub(super) over_bytes: usize,
+    pub(super) passes: usize,
+    pub(super) pass_span: i64,
 }
 
 /// What happened since the start, and what is; for metrics.
@@ -98,6 +110,15 @@ impl Hub {
     /// For so many network loops; nobody watches yet.
     #[must_use]
     pub fn new(cluster: ClusterId, member: MemberId, loops: usize) -> Arc<Self> {
+        Self::with_bounds(cluster, member, loops, Bounds::default())
+    }
+
+    pub(super) fn with_bounds(
+        cluster: ClusterId,
+        member: MemberId,
+        loops: usize,
+        bounds: Bounds,
+    ) -> Arc<Self> {
         Arc::new(Self {
             index: Index::new(loops),
             cluster,
@@ -106,6 +127,7 @@ impl Hub {
             dispatched: AtomicI64::new(0),
             mails: (0..loops).map(|_| Mailbox::default()).collect(),
             counts: Counters::default(),
+            bounds,
         })
     }
 
@@ -166,15 +188,28 @@ impl Hub {
     }
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            slice_records: limits::WATCH_SLICE_RECORDS,
+            slice_bytes: limits::WATCH_SLICE_BYTES,
+            mail_bytes: limits::WATCH_MAIL_BYTES_MAX,
+            over_bytes: limits::WATCH_STREAM_OVER_BYTES,
+            passes: limits::WATCH_PASSES_MAX,
+            pass_span: limits::WATCH_PASS_SPAN,
+        }
+    }
+}
+
 impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Mail> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, letter: &Arc<Letter>, bytes: usize) {
+    fn put(&self, letter: &Arc<Letter>, bytes: usize, bytes_max: usize) {
         let mut mail = self.lock();
         if mail.lost_from.is_none() {
-            if mail.bytes + bytes <= WATCH_MAIL_BYTES_MAX || mail.letters.is_empty() {
+            if mail.bytes + bytes <= bytes_max || mail.letters.is_empty() {
                 mail.bytes += bytes;
                 mail.letters.push(Arc::clone(letter));
             } else {
@@ -226,7 +261,7 @@ impl Dispatcher {
         let view = pin.view();
         let newest = view.revision();
         let mut at = self.at.unwrap_or(ChangesAt::revision(self.done + 1));
-        let mut left = WATCH_SLICE_RECORDS;
+        let mut left = self.hub.bounds.slice_records;
         let mut missing: Option<NeedRead> = None;
         let mut has_mail = vec![false; self.hub.mails.len()];
         let walked = view.changes(&mut at, newest, |change| {
@@ -285,7 +320,7 @@ impl Dispatcher {
         for (net_loop, mailbox) in hub.mails.iter().enumerate() {
             let is_for = |gathered: &Gathered| gathered.group.local(net_loop).is_some();
             if letter.groups.iter().any(is_for) {
-                mailbox.put(&letter, bytes);
+                mailbox.put(&letter, bytes, hub.bounds.mail_bytes);
                 has_mail[net_loop] = true;
             }
         }

@@ -12,6 +12,8 @@ pub mod fuzz;
 mod gather;
 mod group;
 mod index;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;
 mod pass;
 #[allow(
     unsafe_code,

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use super::dispatch::Left;
 use super::gather::{Gather, Gathered};
 use super::watchers::{NONE, Outlet, State, Watchers};
-use crate::limits::{WATCH_PASS_SPAN, WATCH_PASSES_MAX, WATCH_SLICE_BYTES, WATCH_SLICE_RECORDS};
 use crate::mvcc::{ChangesAt, NeedRead, Reader};
 use crate::types::Term;
 
@@ -59,8 +58,8 @@ impl<A: Copy> Watchers<A> {
         let nearest = numbers
             .filter(|pass| self.passes[*pass].open < next)
             .max_by_key(|pass| self.passes[*pass].open);
-        let is_near = |pass: &u32| next - self.passes[*pass].open <= WATCH_PASS_SPAN;
-        let is_full = self.passes.len() >= WATCH_PASSES_MAX;
+        let is_near = |pass: &u32| next - self.passes[*pass].open <= self.hub.bounds.pass_span;
+        let is_full = self.passes.len() >= self.hub.bounds.passes;
         let pass = match nearest.filter(|pass| is_full || is_near(pass)) {
             Some(pass) => pass,
             None if is_full => self.rewind_first(next),
@@ -152,13 +151,14 @@ impl<A: Copy> Watchers<A> {
         let mut gather = std::mem::take(&mut own.gather);
         let (mut at, mut open) = (own.at, own.open);
         let newest = view.revision();
-        let mut left = WATCH_SLICE_RECORDS;
+        let bounds = self.hub.bounds;
+        let mut left = bounds.slice_records;
         let mut missing: Option<NeedRead> = None;
         // Whether all of `open` was gathered.
         let mut is_whole = false;
         let walked = view.changes(&mut at, newest, |change| {
             let main = change.record().mod_revision.main;
-            if left == 0 || main != open && gather.bytes() >= WATCH_SLICE_BYTES {
+            if left == 0 || main != open && gather.bytes() >= bounds.slice_bytes {
                 is_whole = main != open;
                 return ControlFlow::Break(());
             }

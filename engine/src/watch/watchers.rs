@@ -7,7 +7,6 @@ use super::event::{Kind, Message, fragments, header};
 use super::group::{Group, Wanted};
 use super::pass::Pass;
 use super::slab::Slab;
-use crate::limits::WATCH_STREAM_OVER_BYTES;
 use crate::mvcc::{KeyRange, Reader};
 use crate::types::Term;
 
@@ -334,7 +333,7 @@ impl<A: Copy> Watchers<A> {
     ) -> bool {
         let watcher = &mut self.watchers[number];
         let stream = &mut self.streams[watcher.stream];
-        if stream.over >= WATCH_STREAM_OVER_BYTES {
+        if stream.over >= self.hub.bounds.over_bytes {
             return false;
         }
         if !out.has_room(stream.address) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 /// An item that counts those of its kind which were not freed.
 struct Counted {
@@ -140,3 +141,99 @@ fn many_threads_add_and_remove_and_none_is_lost() {
     }
     panic!("{} items were never freed", alive.load(SeqCst));
 }
+
+/// Orders in which the steps of three threads can follow each other, drawn so that a thread is often
+/// stopped for long in the middle of something: `BASALT_SCHEDULES` says how many.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long a test runs is no member's state"
+)]
+fn drawn_schedules_of_three_threads_lose_nothing_and_show_what_stays() {
+    static DRAWN: AtomicUsize = AtomicUsize::new(0);
+    let schedules = std::env::var("BASALT_SCHEDULES").map_or(2_000, |count| {
+        count.parse().expect("BASALT_SCHEDULES is a number")
+    });
+    let run = || {
+        TURN.set(Some(|| shuttle::thread::sleep(Duration::ZERO)));
+        let mut random = fastrand::Rng::with_seed(DRAWN.fetch_add(1, SeqCst) as u64);
+        let alive = Arc::default();
+        let list = Arc::new(SkipList::new());
+        // Heights follow the number of nodes made, so each schedule has others.
+        list.drawn.store(random.u64(0..1 << 20), SeqCst);
+        let balance: Arc<[AtomicUsize; VALUES]> = Arc::default();
+        for value in [STAYS, random.u16(0..STAYS)] {
+            assert!(list.insert(Counted::new(value, 0, &alive)).is_ok());
+            balance[usize::from(value)].fetch_add(1, SeqCst);
+        }
+        let threads: Vec<_> = (0..3)
+            .map(|owner| {
+                let ops: Vec<(u8, u16)> = (0..3)
+                    .map(|_| (random.u8(0..5), random.u16(0..STAYS)))
+                    .collect();
+                let (list, alive) = (Arc::clone(&list), Arc::clone(&alive));
+                let balance = Arc::clone(&balance);
+                shuttle::thread::spawn(move || {
+                    for (op, value) in ops {
+                        let count = &balance[usize::from(value)];
+                        match op {
+                            0 | 1 => {
+                                if list.insert(Counted::new(value, owner, &alive)).is_ok() {
+                                    count.fetch_add(1, SeqCst);
+                                }
+                            }
+                            2 | 3 => {
+                                if list.remove(value, |_| true) {
+                                    count.fetch_sub(1, SeqCst);
+                                }
+                            }
+                            _ => {
+                                let seen = values(&list, value);
+                                assert!(seen.is_sorted_by(|a, b| a < b));
+                                assert_eq!(seen.last(), Some(&STAYS));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no assertion failed");
+        }
+        TURN.set(None);
+        let left: Vec<u16> = (0..)
+            .zip(balance.iter())
+            .filter(|(_, count)| count.load(SeqCst) == 1)
+            .map(|(value, _)| value)
+            .collect();
+        assert!(balance.iter().all(|count| count.load(SeqCst) <= 1));
+        assert_eq!(values(&list, 0), left);
+        assert_whole(&list, left.len());
+    };
+    shuttle::check_pct(run, schedules, STOPS);
+}
+
+/// Nothing that was removed hangs in any level, and what is left hangs in all of its own.
+fn assert_whole(list: &SkipList<Counted>, count: usize) {
+    let guard = epoch::pin();
+    let mut seen = 0;
+    for level in 0..LEVELS_MAX {
+        let mut next = list.head[level].load(Acquire, &guard);
+        while let Some(node) = known(next) {
+            assert_eq!(next.tag(), 0);
+            seen += usize::from(level == 0);
+            if level + 1 == node.height() {
+                assert_eq!(node.links.load(SeqCst) as usize, node.height());
+            }
+            next = node.link(level).load(Acquire, &guard);
+        }
+        assert_eq!(next.tag(), 0);
+    }
+    assert_eq!(seen, count);
+}
+
+/// The greatest value of the schedules, which nobody removes.
+const STAYS: u16 = 3;
+const VALUES: usize = 4;
+/// How often a schedule stops a thread in favour of another one.
+const STOPS: usize = 3;
