@@ -146,3 +146,30 @@ pub const TRIM_AFTER: Duration = Duration::from_secs(2);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections waiting to be taken over by another loop; more are closed at once.
 pub const ADOPT_QUEUE_MAX: usize = 4096;
+
+/// Bytes of a ping or a pong between members.
+pub const PEER_CONTROL_BYTES_MAX: usize = 16;
+/// Bytes of urgent frames that wait for one peer; a heartbeat has a few dozen. Beyond: dropped, as the network might.
+pub const PEER_URGENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of bulk frames that wait for one peer, more than Raft's own window. Beyond: dropped, and Raft probes.
+pub const PEER_BULK_BYTES_MAX: usize = 32 << 20;
+/// Small frames are gathered into chunks of this size.
+pub const PEER_CHUNK_BYTES: usize = 16 << 10;
+/// Bytes that one write offers a peer's socket: what an urgent frame can still wait behind.
+pub const PEER_WRITE_BYTES: usize = 256 << 10;
+/// Chunks of one write.
+pub const PEER_SLICES_MAX: usize = 32;
+/// Accepted peer connections that have not said who they are.
+pub const PEER_STRANGERS_MAX: usize = 64;
+/// Peers at a time that are in no list of members: those whose joining this member has not heard of yet.
+pub const PEER_UNLISTED_MAX: usize = 8;
+/// First pause after a failed dial; it doubles.
+pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest pause between two dials of a peer that does not answer.
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Pause after a peer has answered and refused.
+pub const PEER_REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Events that wait for the owner, who takes them every turn. Beyond: dropped.
+pub const PEER_EVENTS_MAX: usize = 1024;
+/// Bytes of the inbox's memory that are kept between two turns.
+pub const PEER_INBOX_BYTES_KEPT: usize = 4 << 20;

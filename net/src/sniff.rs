@@ -1,16 +1,21 @@
-//! Which protocol is this connection: HTTP/2 by prior knowledge or HTTP/1.1, from the first bytes alone.
+//! Which protocol is this connection: HTTP/2 by prior knowledge, HTTP/1.1 or another member, from the first bytes alone.
 
 /// What every HTTP/2 client sends first (RFC 9113, 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a member's hello begins with (docs/FORMAT.md); no HTTP method does.
+const PEER: &[u8] = b"BSLT";
 
 /// What the first bytes of a connection say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sniffed {
     /// The first bytes are those of the preface, which is still part of what HTTP/2 must read.
     Http2,
+    /// The first bytes are those of a member's hello, which is still part of what its link must read.
+    Peer,
     /// Anything else: HTTP/1.1 words the refusal if it is not HTTP at all.
     Http1,
-    /// All bytes so far could still become the preface.
+    /// All bytes so far could still become one of the others.
     Undecided,
 }
 
@@ -18,14 +23,15 @@ pub enum Sniffed {
 ///
 /// `PRI ` is enough to decide: no HTTP/1 method begins so, and a wrong rest is HTTP/2's to refuse.
 pub fn sniff(head: &[u8]) -> Sniffed {
-    let decisive = &PREFACE[..4];
-    if head.starts_with(decisive) {
-        Sniffed::Http2
-    } else if decisive.starts_with(head) {
-        Sniffed::Undecided
-    } else {
-        Sniffed::Http1
+    for (decisive, sniffed) in [(&PREFACE[..4], Sniffed::Http2), (PEER, Sniffed::Peer)] {
+        if head.starts_with(decisive) {
+            return sniffed;
+        }
+        if decisive.starts_with(head) {
+            return Sniffed::Undecided;
+        }
     }
+    Sniffed::Http1
 }
 
 #[cfg(test)]
@@ -41,6 +47,9 @@ mod tests {
             (b"PRI ", Sniffed::Http2),
             (PREFACE, Sniffed::Http2),
             (b"PU", Sniffed::Http1),
+            (b"BSL", Sniffed::Undecided),
+            (b"BSLTpe", Sniffed::Peer),
+            (b"BIND", Sniffed::Http1),
             (b"G", Sniffed::Http1),
             (b"\x16\x03\x01", Sniffed::Http1),
         ] {

@@ -37,6 +37,7 @@ targets! {
     hpack: basalt_net::hpack::fuzz::hpack;
     lease_model: basalt_engine::apply::lease_model::fuzz_lease_model;
     mvcc_model: basalt_engine::mvcc::model::fuzz_mvcc_model;
+    peer_link: basalt_net::peer::fuzz::peer_link;
     proto_request: basalt_pb::hot::fuzz_one;
     raft_message: basalt_engine::raft::message::fuzz::raft_message;
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;

@@ -48,7 +48,7 @@ const NET: &[(&str, u8)] = &[
     ("sniff", 1),
     ("h2", 2),
     ("grpc", 3),
-    ("peer", 3),
+    ("peer", 1),
     ("tls", 4),
     ("reactor", 5),
 ];

@@ -17,6 +17,7 @@ mod status;
 mod timeout;
 
 use crate::h1;
+use crate::peer::Peers;
 use std::time::{Duration, Instant};
 
 pub use call::{Answers, Call, Grpc};
@@ -115,6 +116,16 @@ pub trait Service {
     /// The loop is to stop, and clients have been told: calls that do not end by themselves should be ended now.
     /// Those that are open when the time for that is over are cut.
     fn on_stop(&mut self, _calls: &mut impl Calls) {}
+
+    /// While the loop stops: whether something other than clients' calls is still under way. It goes on for that, within its time.
+    fn is_ending(&self) -> bool {
+        false
+    }
+
+    /// The links to other members, if this loop's service has them: the loop drives them.
+    fn peers(&mut self) -> Option<&mut Peers> {
+        None
+    }
 }
 
 /// How a service answers. Every method ignores a call that is gone or already ended.

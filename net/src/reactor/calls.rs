@@ -1,12 +1,17 @@
+use std::collections::BTreeMap;
+
 use super::conn::{Conn, Protocol};
 use super::slab::{Key, Slab};
 use crate::grpc::{Answers, CallId, Calls, Flow, Method, Opening, Request, Service, Sink, Status};
 use crate::h1::{self, HttpDate};
+use crate::peer::ConnId;
 
 /// What answering needs: the connections, and the list of those that have something to write.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) conns: Slab<Conn>,
+    /// Those to other members.
+    pub(super) peers: BTreeMap<ConnId, Key>,
     /// To be written at the end of the turn, each once.
     pub(super) dirty: Vec<Key>,
     pub(super) date: HttpDate,
@@ -20,6 +25,7 @@ impl Table {
     pub(super) fn new(date: HttpDate) -> Table {
         Table {
             conns: Slab::new(),
+            peers: BTreeMap::new(),
             dirty: Vec::new(),
             date,
             turn: 0,

@@ -6,6 +6,7 @@ use mio::{Registry, Token};
 use super::Config;
 use super::calls::{LoopCalls, ServiceSink, Table};
 use super::listener::{ListenOptions, Protocols};
+use super::peers;
 use super::slab::Key;
 use super::stats::Stats;
 use super::stream::Stream;
@@ -15,12 +16,13 @@ use crate::limits::{
     H1_IDLE_TIMEOUT, H1_REQUEST_TIMEOUT, LINGER_TIMEOUT, READ_BYTES_PER_TURN_MAX, TRIM_AFTER,
     UNSENT_BYTES_MAX,
 };
+use crate::peer::{self, ConnId, Gone};
 use crate::sniff::{Sniffed, sniff};
 
 /// One connection of a loop: its socket, its protocol and what is known of the socket's readiness.
 #[derive(Debug)]
 pub(super) struct Conn {
-    stream: Stream,
+    pub(super) stream: Stream,
     pub(super) protocol: Protocol,
     /// The listener's tag, shown with each HTTP/1.1 request.
     tag: u32,
@@ -35,13 +37,13 @@ pub(super) struct Conn {
     /// The peer has ended its side; it shows as a read of 0 behind the last bytes.
     read_closed: bool,
     /// Close once everything is written.
-    ending: bool,
+    pub(super) ending: bool,
     /// An idle HTTP/2 connection still holds the buffers of its last calls; soon they are given back.
     keeps_buffers: bool,
     /// When the socket last took nothing; no write is tried before it says that it can.
-    blocked_since: Option<Instant>,
+    pub(super) blocked_since: Option<Instant>,
     /// The turn of the last write: there is one per turn.
-    wrote_in_turn: u64,
+    pub(super) wrote_in_turn: u64,
     /// When the present stage (first bytes, request, idleness, lingering) began; for HTTP/2, when bytes last came.
     since: Instant,
     /// From accepting to knowing the protocol; the same bound as HTTP/2 has for its preface.
@@ -56,8 +58,12 @@ pub(super) enum Protocol {
     /// Too few bytes so far to tell.
     Sniffing {
         head: [u8; 4],
-        length: usize,
+        length: u8,
+        /// Whether other members may come this way.
+        takes_peers: bool,
     },
+    /// Another member; its link's state is with the service.
+    Peer(ConnId),
     /// `number` counts the requests: it is their stream id.
     Http1 {
         connection: Box<h1::Connection>,
@@ -96,9 +102,10 @@ impl Conn {
         now: Instant,
     ) -> Conn {
         let protocol = match options.protocols {
-            Protocols::Any => Protocol::Sniffing {
+            Protocols::Any | Protocols::Peer => Protocol::Sniffing {
                 head: [0; 4],
                 length: 0,
+                takes_peers: options.protocols == Protocols::Peer,
             },
             Protocols::Http1 => http1(config),
             Protocols::Http2 => http2(config, now),
@@ -119,6 +126,15 @@ impl Conn {
             since: now,
             first_bytes_timeout: config.grpc.limits.preface_timeout,
             stall_timeout: config.grpc.limits.stall_timeout,
+        }
+    }
+
+    /// A connection to another member that is on its way: nothing is written before the socket says that it can be.
+    pub(super) fn dialed(stream: Stream, id: ConnId, config: &Config, now: Instant) -> Conn {
+        Conn {
+            protocol: Protocol::Peer(id),
+            blocked_since: Some(now),
+            ..Conn::new(stream, ListenOptions::default(), config, now)
         }
     }
 
@@ -163,7 +179,7 @@ impl Conn {
                     .min()
             }
             Protocol::Lingering => Some(self.since + LINGER_TIMEOUT),
-            Protocol::Driven => None,
+            Protocol::Peer(_) | Protocol::Driven => None,
         };
         let stall = self.stalls_at();
         [stage, stall].into_iter().flatten().min()
@@ -178,7 +194,7 @@ impl Conn {
                 connection.close_idle(date);
             }
             Protocol::Http2(connection) => connection.go_away(now),
-            Protocol::Lingering | Protocol::Driven => {}
+            Protocol::Peer(_) | Protocol::Lingering | Protocol::Driven => {}
         }
     }
 
@@ -189,6 +205,7 @@ impl Conn {
             }
             Protocol::Http2(connection) => connection.wants_read(),
             Protocol::Sniffing { .. } | Protocol::Lingering => true,
+            Protocol::Peer(_) => !self.ending,
             Protocol::Driven => false,
         }
     }
@@ -197,7 +214,10 @@ impl Conn {
         match &self.protocol {
             Protocol::Http1 { connection, .. } => connection.out(),
             Protocol::Http2(connection) => connection.out(),
-            Protocol::Sniffing { .. } | Protocol::Lingering | Protocol::Driven => &[],
+            Protocol::Sniffing { .. }
+            | Protocol::Peer(_)
+            | Protocol::Lingering
+            | Protocol::Driven => &[],
         }
     }
 
@@ -205,6 +225,7 @@ impl Conn {
         match &self.protocol {
             Protocol::Http1 { connection, .. } => connection.is_answering(),
             Protocol::Sniffing { .. }
+            | Protocol::Peer(_)
             | Protocol::Http2(_)
             | Protocol::Lingering
             | Protocol::Driven => false,
@@ -228,7 +249,10 @@ impl Conn {
         let unsent = match &self.protocol {
             Protocol::Http1 { connection, .. } => connection.out(),
             Protocol::Http2(connection) => connection.out(),
-            Protocol::Sniffing { .. } | Protocol::Lingering | Protocol::Driven => &[],
+            Protocol::Sniffing { .. }
+            | Protocol::Peer(_)
+            | Protocol::Lingering
+            | Protocol::Driven => &[],
         };
         let offered = unsent.len();
         let written = match self.stream.write(unsent) {
@@ -242,7 +266,10 @@ impl Conn {
         match &mut self.protocol {
             Protocol::Http1 { connection, .. } => connection.advance_out(written),
             Protocol::Http2(connection) => connection.advance(written),
-            Protocol::Sniffing { .. } | Protocol::Lingering | Protocol::Driven => {}
+            Protocol::Sniffing { .. }
+            | Protocol::Peer(_)
+            | Protocol::Lingering
+            | Protocol::Driven => {}
         }
         if written < offered {
             // The socket is full; taking less than was offered arms the edge that says when it is not.
@@ -266,7 +293,10 @@ impl Conn {
                 self.keeps_buffers |= connection.open_calls() == 0;
                 false
             }
-            Protocol::Sniffing { .. } | Protocol::Lingering | Protocol::Driven => false,
+            Protocol::Sniffing { .. }
+            | Protocol::Peer(_)
+            | Protocol::Lingering
+            | Protocol::Driven => false,
         };
         if (self.ending && !self.is_answering()) || (is_over && self.read_closed) {
             return Flushed::Gone;
@@ -345,7 +375,12 @@ pub(super) fn receive<S: Service>(
                 return Received::Enough;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Received::Gone,
+            Err(error) => {
+                if let Protocol::Peer(id) = conn.protocol {
+                    peers::failed(service, id, &error, now);
+                }
+                return Received::Gone;
+            }
         }
     }
 }
@@ -384,7 +419,7 @@ pub(super) fn on_deadline<S: Service>(
             });
             Received::Enough
         }
-        Protocol::Driven => Received::Enough,
+        Protocol::Peer(_) | Protocol::Driven => Received::Enough,
     }
 }
 
@@ -403,6 +438,9 @@ pub(super) fn flush<S: Service>(
     let Some(conn) = table.conns.get_mut(key) else {
         return Flushed::Done;
     };
+    if let Protocol::Peer(id) = conn.protocol {
+        return conn.write_peer(id, service, turn, stats, now);
+    }
     match conn.write(turn, stats, now) {
         Flushed::Over => {
             drive_http2(table, key, service, |connection, sink| {
@@ -418,13 +456,19 @@ pub(super) fn flush<S: Service>(
 }
 
 /// The socket is gone: whoever works for its calls hears it.
-pub(super) fn gone<S: Service>(table: &mut Table, key: Key, service: &mut S) {
+pub(super) fn gone<S: Service>(table: &mut Table, key: Key, service: &mut S, now: Instant) {
     drive_http2(table, key, service, |connection, sink| {
         connection.on_closed(sink)
     });
     let Some(conn) = table.conns.remove(key) else {
         return;
     };
+    if let Protocol::Peer(id) = conn.protocol {
+        table.peers.remove(&id);
+        if let Some(peers) = service.peers() {
+            peers.closed(id, Gone::Ended, now);
+        }
+    }
     if let Protocol::Http1 { connection, number } = conn.protocol
         && connection.is_answering()
     {
@@ -448,15 +492,32 @@ fn deliver<S: Service>(
         return;
     };
     match &mut conn.protocol {
-        Protocol::Sniffing { head, length } => {
-            let missing = bytes.len().min(head.len() - *length);
-            head[*length..*length + missing].copy_from_slice(&bytes[..missing]);
-            *length += missing;
-            let (head, length) = (*head, *length);
+        Protocol::Sniffing {
+            head,
+            length: known,
+            takes_peers,
+        } => {
+            let length = usize::from(*known);
+            let missing = bytes.len().min(head.len() - length);
+            head[length..length + missing].copy_from_slice(&bytes[..missing]);
+            let length = length + missing;
+            *known = u8::try_from(length).expect("the head has four bytes");
+            let (head, takes_peers) = (*head, *takes_peers);
             conn.protocol = match sniff(&head[..length]) {
                 Sniffed::Undecided => return,
-                Sniffed::Http1 => http1(config),
+                Sniffed::Peer if takes_peers => {
+                    let accepted = service.peers().and_then(|peers| peers.accept(now));
+                    let Some(id) = accepted else {
+                        conn.ending = true;
+                        return;
+                    };
+                    table.peers.insert(id, key);
+                    Protocol::Peer(id)
+                }
+                // A member does not take gRPC on its peers' port: HTTP/1.1 words the refusal.
+                Sniffed::Http2 if takes_peers => http1(config),
                 Sniffed::Http2 => http2(config, conn.since),
+                Sniffed::Http1 | Sniffed::Peer => http1(config),
             };
             // Bytes of a first read that was too short are given again, in front of the rest.
             if length > missing {
@@ -476,6 +537,10 @@ fn deliver<S: Service>(
             drive_http2(table, key, service, |connection, sink| {
                 connection.recv(bytes, now, sink)
             });
+        }
+        Protocol::Peer(id) => {
+            let heard = service.peers().map(|peers| peers.recv(*id, bytes, now));
+            conn.ending |= heard != Some(peer::Received::Fine);
         }
         Protocol::Lingering | Protocol::Driven => {}
     }

@@ -9,15 +9,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::stream::Stream;
-
-/// Where a listener listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// An address of this host; the wildcard of IPv4 also listens on IPv6 where the host has it, as Go does.
-    Tcp(SocketAddr),
-    /// A socket file. One that is left over from before is removed first, as etcd does.
-    Unix(PathBuf),
-}
+use crate::peer::Endpoint;
 
 /// Options of `Listener::bind`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,6 +32,8 @@ pub enum Protocols {
     Http2,
     /// HTTP/1.1 only.
     Http1,
+    /// Other members, or HTTP/1.1; taken from the start, whatever the owner waits for.
+    Peer,
 }
 
 /// A bound socket that takes connections.

@@ -8,6 +8,7 @@ mod calls;
 mod conn;
 mod handle;
 mod listener;
+mod peers;
 mod slab;
 mod stats;
 mod stream;
@@ -22,8 +23,9 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+pub use crate::peer::Endpoint;
 pub use handle::Handle;
-pub use listener::{Endpoint, ListenOptions, Listener, Protocols};
+pub use listener::{ListenOptions, Listener, Protocols};
 pub use stats::{Counter, Stats};
 
 use crate::grpc::Service;

@@ -1,8 +1,10 @@
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+
+use crate::peer::Endpoint;
 
 /// A connected socket of either kind, non-blocking.
 #[derive(Debug)]
@@ -24,6 +26,27 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    /// One system call.
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    /// Begins to connect; whether that works shows in the first event.
+    pub(super) fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let stream = mio::net::TcpStream::connect(*address)?;
+                // A peer that is gone already shows at the first read.
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            Endpoint::Unix(path) => Ok(Stream::Unix(mio::net::UnixStream::connect(path)?)),
         }
     }
 

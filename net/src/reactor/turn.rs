@@ -8,7 +8,7 @@ use mio::event::Event;
 use super::calls::{LoopCalls, Table};
 use super::conn::{self, Conn, Flushed, Received};
 use super::handle::Handle;
-use super::listener::{ListenOptions, Listener};
+use super::listener::{ListenOptions, Listener, Protocols};
 use super::slab::Key;
 use super::stats::Stats;
 use super::stream::Stream;
@@ -21,14 +21,14 @@ use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, RECEIVE_BYTES};
 /// Everything of a loop but the waiting: what one turn does with the events it was given.
 #[derive(Debug)]
 pub(super) struct Turn {
-    config: Config,
-    registry: Registry,
+    pub(super) config: Config,
+    pub(super) registry: Registry,
     handle: Handle,
     listeners: Vec<Listener>,
     /// Loops that share what is accepted here, and whose turn it is. Empty: this loop keeps all.
     sharers: Vec<Handle>,
     next_sharer: usize,
-    table: Table,
+    pub(super) table: Table,
     wheel: Wheel,
     /// Connections that have something to read or to go on with in the next turn, each once.
     work: Vec<Key>,
@@ -37,9 +37,11 @@ pub(super) struct Turn {
     dirty_before: Vec<Key>,
     due: Vec<u32>,
     receive: Box<[u8]>,
-    stats: Arc<Stats>,
+    pub(super) stats: Arc<Stats>,
     /// When the service wants to be asked again.
     service_wake_up: Option<Instant>,
+    /// When a link to another member has something to do.
+    pub(super) peers_wake_up: Option<Instant>,
     /// Clients are taken; false until the owner says so.
     accepts: bool,
     drain_until: Option<Instant>,
@@ -81,6 +83,7 @@ impl Turn {
             stats: Arc::new(Stats::default()),
             // The service may have work before anything is heard from outside.
             service_wake_up: Some(now),
+            peers_wake_up: None,
             accepts: false,
             drain_until: None,
             date_until: now,
@@ -103,7 +106,7 @@ impl Turn {
         let accept = self
             .listeners
             .iter()
-            .filter(|listener| listener.ready && self.has_room());
+            .filter(|listener| listener.ready && self.has_room(listener));
         let accept = accept
             .map(|listener| listener.paused_until.unwrap_or(now))
             .min();
@@ -111,6 +114,7 @@ impl Turn {
             accept,
             self.wheel.next(),
             self.service_wake_up,
+            self.peers_wake_up,
             self.drain_until,
         ]
         .into_iter()
@@ -160,14 +164,19 @@ impl Turn {
         // From here on whoever adds work for the service must wake the loop: this is its last look.
         self.handle.going_to_sleep();
         self.service_wake_up = service.on_turn(&mut LoopCalls::outside(&mut self.table), now);
+        self.drive_peers(service, now);
         self.write_all(service, now);
         if std::mem::take(&mut self.table.is_writable_told) {
             self.service_wake_up = Some(now);
         }
         match self.drain_until {
-            Some(until) if now >= until || self.table.conns.len() == 0 => {
+            // Members go on to hear each other: what is in flight needs them.
+            Some(until)
+                if now >= until
+                    || self.table.conns.len() == self.table.peers.len() && !service.is_ending() =>
+            {
                 for key in self.table.conns.keys() {
-                    self.close(service, key);
+                    self.close(service, key, now);
                 }
                 Goes::Stopped
             }
@@ -187,14 +196,16 @@ impl Turn {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.accepts && self.table.conns.len() < self.config.connections_max
+    /// Members are let in before clients are: without them this one cannot serve.
+    fn has_room(&self, listener: &Listener) -> bool {
+        let is_open = self.accepts || listener.options.protocols == Protocols::Peer;
+        is_open && self.table.conns.len() < self.config.connections_max
     }
 
     fn accept<S: Service>(&mut self, service: &mut S, now: Instant) {
         for number in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN_MAX {
-                let has_room = self.has_room();
+                let has_room = self.has_room(&self.listeners[number]);
                 let listener = &mut self.listeners[number];
                 listener.paused_until = listener.paused_until.filter(|&until| until > now);
                 if !listener.ready || listener.paused_until.is_some() || !has_room {
@@ -260,7 +271,7 @@ impl Turn {
             None => return,
         };
         if registered.is_err() {
-            return self.close(service, key);
+            return self.close(service, key, now);
         }
         // Most clients have sent their first bytes by now: look at once, the edge for them is spent otherwise on a turn more.
         if let Some(conn) = self.table.conns.get_mut(key) {
@@ -295,7 +306,7 @@ impl Turn {
         match received {
             Received::Enough => {}
             Received::More => self.queue(key),
-            Received::Gone => return self.close(service, key),
+            Received::Gone => return self.close(service, key, now),
         }
         self.table.mark_dirty(key);
         self.rearm(key);
@@ -309,7 +320,7 @@ impl Turn {
                 continue;
             };
             if conn::on_deadline(&mut self.table, key, service, now) == Received::Gone {
-                self.close(service, key);
+                self.close(service, key, now);
                 continue;
             }
             self.table.mark_dirty(key);
@@ -333,7 +344,7 @@ impl Turn {
                 Flushed::Done | Flushed::Over => {}
                 Flushed::More => self.table.mark_dirty(key),
                 Flushed::Gone => {
-                    self.close(service, key);
+                    self.close(service, key, now);
                     continue;
                 }
             }
@@ -383,11 +394,11 @@ impl Turn {
         service.on_stop(&mut LoopCalls::outside(&mut self.table));
     }
 
-    fn close<S: Service>(&mut self, service: &mut S, key: Key) {
+    pub(super) fn close<S: Service>(&mut self, service: &mut S, key: Key, now: Instant) {
         if self.table.conns.get_mut(key).is_some() {
             self.wheel.cancel(key.index);
             self.stats.closed.add(1);
-            conn::gone(&mut self.table, key, service);
+            conn::gone(&mut self.table, key, service, now);
         }
     }
 }
