@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
 use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_UNFILED_BYTES};
-use basalt_engine::member::{Member, RequestIds, cluster_id, member_id};
+use basalt_engine::member::{Member, RequestIds};
 use basalt_engine::mvcc::StoreConfig;
 use basalt_engine::raft::Settings;
 use basalt_engine::replica::{
@@ -16,9 +16,10 @@ use basalt_engine::replica::{
 };
 use basalt_engine::types::{ClusterId, Index, MemberId, Millis};
 use basalt_engine::wal::{
-    self, CheckpointReader, Corrupt, Found, Identity, Progress, RecoverConfig, WalLimits,
+    self, CheckpointReader, Corrupt, Found, Progress, RecoverConfig, WalLimits,
 };
 
+use crate::bootstrap::FirstMembers;
 use crate::config::Config;
 use crate::log::log_contract::ADDED_MEMBER;
 use crate::{log, memory};
@@ -35,6 +36,10 @@ pub struct Booted {
     pub member: MemberId,
     /// Draws the ids of proposals, for all threads.
     pub request_ids: Arc<RequestIds>,
+    /// Whom the first start named: the others' addresses until the log tells them.
+    pub first_members: Vec<Member>,
+    /// Drawn at this start, so that the others can tell this process from an earlier one.
+    pub session: u64,
 }
 
 /// Why a member cannot start. Nothing was changed then, but that an empty directory may have been made.
@@ -66,26 +71,38 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     notices(dir.notices());
     let mut disk = dir.disk();
     let limits = wal_limits(config);
-    let (identity, initial, checkpoint) = match wal::look(&mut disk)? {
+    let (identity, first, checkpoint) = match wal::look(&mut disk)? {
         Found::Empty => {
             let first = FirstMembers::of(config)?;
+            first.refuse_lost_data(config)?;
             let identity = first.identity()?;
             wal::create(&mut disk, &identity, &limits)?;
-            (identity, first.members, Index(0))
+            (identity, Some(first), Index(0))
         }
         Found::Ours(superblock) => {
             let identity = superblock.identity;
             // Needed only where the first start ended before its first entries were in the log, and of use only if it was this cluster's.
-            let first = FirstMembers::of(config)
-                .ok()
-                .filter(|first| first.is_of(&identity));
-            (
-                identity,
-                first.map_or(Vec::new(), |first| first.members),
-                superblock.checkpoint,
-            )
+            // Asking a cluster again is for such a member alone.
+            let is_needed = superblock.checkpoint == Index(0) && superblock.floor_index == Index(0);
+            let first = match config.bootstrap.joins_existing && !is_needed {
+                true => None,
+                false => FirstMembers::of(config).ok(),
+            };
+            let first = first.filter(|first| first.is_of(&identity));
+            (identity, first, superblock.checkpoint)
         }
     };
+    let first_members = first
+        .as_ref()
+        .map_or(Vec::new(), |first| first.members.clone());
+    // Whoever joins gets the log, and with it the first entries, from the others.
+    let initial = match &first {
+        Some(first) if !first.has_log => first.members.clone(),
+        _ => Vec::new(),
+    };
+    let mut session = [0; 8];
+    getrandom::fill(&mut session)?;
+    let session = u64::from_ne_bytes(session);
     let cache_bytes = config
         .limits
         .cache_bytes
@@ -113,14 +130,12 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
             ..StoreConfig::default()
         },
         raft: Settings {
-            // Another one at each start, and for each member.
-            seed: unix_millis() ^ identity.member.0,
+            seed: session,
             heartbeat: millis(config.heartbeat),
             election: millis(config.election),
             ..Settings::default()
         },
     };
-    let initial = replica_config.initial.clone();
     let began = Instant::now();
     let mut boot = if checkpoint > Index(0) {
         restore(&mut disk, checkpoint, identity.salt, replica_config)?
@@ -147,7 +162,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     notices(&recovered.notices);
     let (cluster, member) = (identity.cluster, identity.member);
     if recovered.last == Index(0) {
-        say_first(config, cluster, member, &initial)?;
+        say_first(config, cluster, member, &first_members)?;
     } else {
         tracing::info!(
             "cluster-id" = %cluster,
@@ -167,6 +182,8 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         cluster,
         member,
         request_ids,
+        first_members,
+        session,
     })
 }
 
@@ -201,64 +218,6 @@ fn say_first(
         );
     }
     Ok(())
-}
-
-/// The members of a new cluster, with the ids that etcd would give them (etcd-facts 2).
-pub(crate) struct FirstMembers {
-    pub(crate) members: Vec<Member>,
-    pub(crate) cluster: ClusterId,
-    pub(crate) own: MemberId,
-}
-
-impl FirstMembers {
-    pub(crate) fn of(config: &Config) -> Result<FirstMembers, BootError> {
-        let named = config.initial_members().map_err(BootError::Bootstrap)?;
-        if config.bootstrap.joins_existing {
-            return Err(BootError::Bootstrap(
-                "--initial-cluster-state=existing: joining a cluster is not supported yet"
-                    .to_owned(),
-            ));
-        }
-        let [only] = &named[..] else {
-            return Err(BootError::Bootstrap(format!(
-                "--initial-cluster names {} members; several members are not supported yet",
-                named.len()
-            )));
-        };
-        let peer_urls: Vec<String> = only.peer_urls.iter().map(ToString::to_string).collect();
-        let own = member_id(&peer_urls, &config.bootstrap.token);
-        if own == MemberId(0) {
-            return Err(BootError::Bootstrap(
-                "the peer URLs give the member id 0; change one of them".to_owned(),
-            ));
-        }
-        let member = Member {
-            id: own,
-            peer_urls,
-            name: only.name.clone(),
-            ..Member::default()
-        };
-        Ok(FirstMembers {
-            members: vec![member],
-            cluster: cluster_id(&[own]),
-            own,
-        })
-    }
-
-    /// Who this member is from now on, with a salt of its own.
-    pub(crate) fn identity(&self) -> Result<Identity, BootError> {
-        let mut salt = [0; 8];
-        getrandom::fill(&mut salt)?;
-        Ok(Identity {
-            cluster: self.cluster,
-            member: self.own,
-            salt: u64::from_ne_bytes(salt),
-        })
-    }
-
-    fn is_of(&self, identity: &Identity) -> bool {
-        (self.cluster, self.own) == (identity.cluster, identity.member)
-    }
 }
 
 fn restore(
@@ -390,17 +349,19 @@ mod tests {
     }
 
     #[test]
-    fn clusters_that_cannot_be_made_yet_are_refused_and_leave_the_directory_empty() {
+    fn clusters_that_cannot_be_made_are_refused_and_leave_the_directory_empty() {
         let dir = tempfile::tempdir().expect("a directory");
-        for flags in [
-            &["--initial-cluster-state=existing"][..],
-            &["--initial-cluster=a=http://localhost:2380,b=http://localhost:2390"],
-            &["--discovery-srv=example.org"],
+        for (flags, expected) in [
+            (
+                "--initial-cluster-state=existing",
+                "could not retrieve cluster information",
+            ),
+            ("--discovery-srv=example.org", "not supported yet"),
         ] {
-            let Err(BootError::Bootstrap(error)) = boot(&config(dir.path(), flags)) else {
-                panic!("{flags:?} started")
+            let Err(BootError::Bootstrap(error)) = boot(&config(dir.path(), &[flags])) else {
+                panic!("{flags} started")
             };
-            assert!(error.contains("not supported yet"), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
         assert!(boot(&config(dir.path(), &[])).is_ok());
     }

@@ -4,13 +4,16 @@
 
 pub mod api;
 pub mod boot;
+mod bootstrap;
 pub mod config;
+pub mod dev;
 pub mod doctor;
 pub mod http;
 pub mod inspect;
 pub mod log;
 mod memory;
 pub mod metrics;
+pub mod peers;
 pub mod restore;
 pub mod shutdown;
 pub mod systemd;

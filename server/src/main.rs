@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use basalt::boot::boot;
 use basalt::config::{self, Config, Exit, Warning};
 use basalt::shutdown::{self, Shutdown};
-use basalt::{doctor, inspect, log, restore, systemd, threads, version};
+use basalt::{dev, doctor, inspect, log, restore, systemd, threads, version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[global_allocator]
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Some("restore") => return restore::main(words.skip(1)),
         Some("inspect") => return inspect::main(words.skip(1)),
         Some("doctor") => return doctor::main(words.skip(1)),
+        Some("dev") => return dev::main(words.skip(1)),
         _ => {}
     }
     let args: Vec<String> = words.map(text).collect();

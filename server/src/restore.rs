@@ -23,7 +23,8 @@ use basalt_engine::types::{Index, LeaseId, Revision, Term};
 use basalt_engine::wal::{self, Corrupt, Found};
 use clap::Parser;
 
-use crate::boot::{BootError, FirstMembers, wal_limits};
+use crate::boot::{BootError, wal_limits};
+use crate::bootstrap::FirstMembers;
 use crate::config::{self, Config, Exit};
 use crate::tools::parse;
 

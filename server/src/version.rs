@@ -7,6 +7,17 @@ pub const CLUSTER: &str = "3.7.0";
 /// basalt's own release.
 pub const BASALT: &str = env!("CARGO_PKG_VERSION");
 
+/// basalt's own release as numbers, for what members tell each other.
+#[must_use]
+pub fn numbers() -> [u16; 3] {
+    let part = |text: &str| text.parse().unwrap_or(0);
+    [
+        part(env!("CARGO_PKG_VERSION_MAJOR")),
+        part(env!("CARGO_PKG_VERSION_MINOR")),
+        part(env!("CARGO_PKG_VERSION_PATCH")),
+    ]
+}
+
 /// What `--version` prints. Tools parse the first line; the next three are etcd's by name.
 pub fn text() -> String {
     format!(

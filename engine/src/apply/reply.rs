@@ -53,6 +53,16 @@ pub enum Refused {
     UnknownAlarmAction,
     /// Bytes that are not the message they are said to be; the API lets none through.
     Malformed,
+    /// A member that does not exist, or no longer.
+    MemberNotFound,
+    /// A member that exists already.
+    MemberExists,
+    /// A peer URL that another member has.
+    PeerUrlExists,
+    /// A promotion of a member that votes already.
+    MemberNotLearner,
+    /// A promotion of a learner that lacks too much of the leader's log.
+    LearnerNotReady,
     /// Too much is under way and it was not proposed; or too many alarms are active.
     TooManyRequests,
     /// There is no leader, or it is not this member and cannot be reached.

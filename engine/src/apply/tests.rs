@@ -647,10 +647,12 @@ fn what_members_publish_is_kept() {
     let mut rig = Rig::new();
     let member = crate::member::Member {
         id: MemberId(0xa),
+        peer_urls: vec!["http://p:1".to_owned()],
         ..Default::default()
     };
-    rig.machine
-        .apply_member_change(Index(1), Term(1), MemberChange::Set(member));
+    let set = MemberChange::Set(member);
+    let applied = rig.machine.apply_member_change(Index(1), Term(1), set);
+    assert_eq!(applied, Ok(()));
     let publish = ClusterMemberAttrSetRequest {
         member_id: 0xa,
         member_attributes: Some(Attributes {
@@ -691,4 +693,5 @@ fn applied_entries_are_seen_when_published() {
 
 mod alarms;
 mod leases;
+mod members;
 mod slices;

@@ -226,9 +226,9 @@ impl Boot {
                     let read = read_change(entry.bytes, self.machine.members());
                     let (_, step, change) =
                         read.map_err(|change| BootFailed::Change { index, change })?;
-                    self.voters.apply(step);
+                    let applied = self.machine.apply_member_change(index, term, change);
+                    self.voters.apply(applied.map_or(Step::Update, |()| step));
                     self.keep_for_others();
-                    self.machine.apply_member_change(index, term, change);
                 }
             }
             self.log.on_applied();

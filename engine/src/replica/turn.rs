@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::member::Release;
 use crate::mvcc::{CheckpointFiles, SliceBound};
+use crate::raft::config::Step;
 use crate::raft::log::Mark;
 use crate::types::{Index, Millis, ReplyTo, RunKind};
 use crate::wal::Space;
@@ -155,7 +156,7 @@ impl Replica {
         });
         while let Some(entry) = self.raft.log().next_to_apply() {
             let Mark { index, term } = entry.at;
-            let mut changed = None;
+            let (mut changed, mut change_refused) = (None, None);
             let applied = match entry.kind {
                 RunKind::Normal => {
                     let out = &mut self.replies.bytes;
@@ -174,8 +175,11 @@ impl Replica {
                 }
                 RunKind::ConfChange => match read_change(entry.bytes, self.machine.members()) {
                     Ok((id, step, change)) => {
-                        self.machine.apply_member_change(index, term, change);
+                        let applied = self.machine.apply_member_change(index, term, change);
+                        // What the list did not take is no change to Raft either.
+                        let step = applied.map_or(Step::Update, |()| step);
                         changed = Some((id, step));
+                        change_refused = applied.err();
                         None
                     }
                     Err(change) => return self.fail(Failure::Change { index, change }),
@@ -200,8 +204,10 @@ impl Replica {
             match applied {
                 Some(applied) => self.answer(index, waiter, applied),
                 None => {
-                    let to = waiter.into_iter();
-                    to.for_each(|to| self.replies.push(to, Outcome::MembersChanged));
+                    let outcome = change_refused.map_or(Outcome::MembersChanged, Outcome::Refused);
+                    waiter
+                        .into_iter()
+                        .for_each(|to| self.replies.push(to, outcome));
                 }
             }
         }

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use basalt_engine::disk::Disk;
 use basalt_engine::mvcc::Reader;
+use basalt_engine::raft::confchange::ConfChange;
 use basalt_engine::replica::{Ask, Published, Refused, Replies};
-use basalt_engine::types::{ReplyTo, RequestId};
+use basalt_engine::types::{MemberId, ReplyTo, RequestId};
 use basalt_net::h1;
+use basalt_net::peer::Peers;
 
 /// The member behind a network loop's API. Inline it owns the replica; threaded it is the loop's
 /// end of the rings to the engine's thread.
@@ -32,6 +34,12 @@ pub trait Backend {
     /// `Busy` if too many are on their way.
     fn ask(&mut self, to: ReplyTo, ask: Ask) -> Result<(), Busy>;
 
+    /// Asks the replica for something that is no proposal. Its answer comes through the replies of a turn.
+    ///
+    /// # Errors
+    /// `Busy` if too many are on their way.
+    fn order(&mut self, to: ReplyTo, order: Order) -> Result<(), Busy>;
+
     /// Gives work to the background worker. Its answer comes through the replies of a turn.
     ///
     /// # Errors
@@ -48,6 +56,37 @@ pub trait Backend {
 
     /// Answers an HTTP/1.1 request.
     fn http(&mut self, request: &h1::Request<'_>) -> h1::Response;
+
+    /// The loop is told to stop.
+    fn on_stop(&mut self) {}
+
+    /// Whether stopping needs the loop for more than its clients' calls.
+    fn is_ending(&self) -> bool {
+        false
+    }
+
+    /// The links to other members, if they are with this loop.
+    fn peers(&mut self) -> Option<&mut Peers> {
+        None
+    }
+}
+
+/// What only the replica can do, and only rarely or once for many.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Answer `Readable` once the newest published view holds all that was acknowledged before.
+    ConfirmReads,
+    /// Change the membership; `is_promotion`: only if the learner has nearly all of the leader's log.
+    Change {
+        /// What.
+        change: ConfChange,
+        /// Whether it makes a voter of a learner.
+        is_promotion: bool,
+    },
+    /// Make this member the leader.
+    MoveLeader(MemberId),
+    /// Hand over and seal the log, if this member leads others; not answered.
+    Stop,
 }
 
 /// A bounded queue is full; the client hears `too many requests`.

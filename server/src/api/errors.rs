@@ -49,6 +49,9 @@ table! {
     // etcd's own process dies of it (etcd-facts 22.1).
     UnknownAlarmAction => InvalidArgument, "etcdserver: unknown alarm action";
 
+    MemberBadUrls => InvalidArgument, "etcdserver: given member URLs are invalid";
+
+    MemberNotFound => NotFound, "etcdserver: member not found";
     LeaseExists => FailedPrecondition, "etcdserver: lease already exists";
     LeaseTtlTooLarge => OutOfRange, "etcdserver: too large lease TTL";
     LeaseNotFound => NotFound, "etcdserver: requested lease not found";
@@ -58,6 +61,14 @@ table! {
     TooManyRequests => ResourceExhausted, "etcdserver: too many requests";
 
     NotSupportedForLearner => FailedPrecondition, "etcdserver: rpc not supported for learner";
+    MemberExists => FailedPrecondition, "etcdserver: member ID already exist";
+    PeerUrlExists => FailedPrecondition, "etcdserver: Peer URLs already exists";
+    MemberNotEnoughStarted => FailedPrecondition,
+        "etcdserver: re-configuration failed due to not enough started members";
+    MemberNotLearner => FailedPrecondition, "etcdserver: can only promote a learner member";
+    LearnerNotReady => FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
+    TooManyLearners => FailedPrecondition, "etcdserver: too many learner members in cluster";
     NotLeader => FailedPrecondition, "etcdserver: not leader";
     BadLeaderTransferee => FailedPrecondition, "etcdserver: bad leader transferee";
     ClusterVersionUnavailable => FailedPrecondition,
@@ -78,12 +89,14 @@ table! {
     LeaderChanged => Unavailable, "etcdserver: leader changed";
     Stopped => Unavailable, "etcdserver: server stopped";
     Timeout => Unavailable, "etcdserver: request timed out";
-    TimeoutLeaderFailed => Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
-    // No code of its own there either.
-    TimeoutTransfer => Unknown, "etcdserver: request timed out, leader transfer took too long";
+    TimeoutLeaderFailed => Unavailable,
+        "etcdserver: request timed out, possibly due to previous leader failure";
+    Unhealthy => Unavailable, "etcdserver: unhealthy cluster";
 
     Corrupt => DataLoss, "etcdserver: corrupt cluster";
 
+    TimeoutTransfer => Unknown,
+        "etcdserver: request timed out, leader transfer took too long";
     UnknownMethod => Unknown, "etcdserver: unknown method";
     // No word of etcd's: its process ends here. The member says where and why in its log.
     DiskFailed => Unavailable, "etcdserver: server stopped: a write of the log failed";
@@ -117,6 +130,11 @@ impl From<Refused> for Error {
             Refused::TimeoutLeaderFailed => Error::TimeoutLeaderFailed,
             Refused::TimeoutTransfer => Error::TimeoutTransfer,
             Refused::Stopped => Error::Stopped,
+            Refused::MemberNotFound => Error::MemberNotFound,
+            Refused::MemberExists => Error::MemberExists,
+            Refused::PeerUrlExists => Error::PeerUrlExists,
+            Refused::MemberNotLearner => Error::MemberNotLearner,
+            Refused::LearnerNotReady => Error::LearnerNotReady,
             Refused::DiskFailed => Error::DiskFailed,
         }
     }

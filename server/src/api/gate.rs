@@ -21,6 +21,10 @@ pub(super) enum Rpc {
     LeaseRevoke,
     LeaseTimeToLive,
     LeaseLeases,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
     MemberList,
     Alarm,
     Status,
@@ -47,7 +51,7 @@ const SERVICES: [&str; 6] = [
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 24] = [
+    pub(super) const ALL: [Rpc; 28] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
@@ -58,6 +62,10 @@ impl Rpc {
         Rpc::LeaseRevoke,
         Rpc::LeaseTimeToLive,
         Rpc::LeaseLeases,
+        Rpc::MemberAdd,
+        Rpc::MemberRemove,
+        Rpc::MemberUpdate,
+        Rpc::MemberPromote,
         Rpc::MemberList,
         Rpc::Alarm,
         Rpc::Status,
@@ -94,6 +102,10 @@ impl Rpc {
             Rpc::LeaseRevoke => lease::LEASE_REVOKE,
             Rpc::LeaseTimeToLive => lease::LEASE_TIME_TO_LIVE,
             Rpc::LeaseLeases => lease::LEASE_LEASES,
+            Rpc::MemberAdd => cluster::MEMBER_ADD,
+            Rpc::MemberRemove => cluster::MEMBER_REMOVE,
+            Rpc::MemberUpdate => cluster::MEMBER_UPDATE,
+            Rpc::MemberPromote => cluster::MEMBER_PROMOTE,
             Rpc::MemberList => cluster::MEMBER_LIST,
             Rpc::Alarm => maintenance::ALARM,
             Rpc::Status => maintenance::STATUS,
@@ -213,8 +225,8 @@ mod tests {
         assert_eq!(refusal("/no.Such/Thing"), "unknown service no.Such");
         let text = "unknown method Nope for service etcdserverpb.KV";
         assert_eq!(refusal("/etcdserverpb.KV/Nope"), text);
-        let text = "unknown method MemberAdd for service etcdserverpb.Cluster";
-        assert_eq!(refusal("/etcdserverpb.Cluster/MemberAdd"), text);
+        let text = "unknown method MemberNope for service etcdserverpb.Cluster";
+        assert_eq!(refusal("/etcdserverpb.Cluster/MemberNope"), text);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl<B: Backend> Services<B> {
         self.admit(Rpc::Range, request.serializable, meta)?;
         check_range(&request)?;
         // The gate before the view: what the gate has seen published, the view holds.
-        if !request.serializable && !self.backend.published().read_gate().is_free() {
+        if !request.serializable && !self.is_readable() {
             return self.park(call, Rpc::Range, message);
         }
         let reader = self.backend.reader();
@@ -190,7 +190,7 @@ impl<B: Backend> Services<B> {
         if has_filters(&request) {
             return Err(Error::StreamFilters);
         }
-        if !request.serializable && !self.backend.published().read_gate().is_free() {
+        if !request.serializable && !self.is_readable() {
             return self.park(call, Rpc::RangeStream, message);
         }
         let reader = self.backend.reader();
@@ -240,7 +240,7 @@ impl<B: Backend> Services<B> {
         if !txn::is_read_only(txn) {
             return self.propose(call, (Rpc::Txn, TXN), txn.as_bytes(), Then::Answer);
         }
-        if !txn::is_serializable(txn) && !self.backend.published().read_gate().is_free() {
+        if !txn::is_serializable(txn) && !self.is_readable() {
             return self.park(call, Rpc::Txn, txn.as_bytes());
         }
         let reader = self.backend.reader();

@@ -3,12 +3,13 @@
 use basalt_engine::apply::QUOTA_BYTES_DEFAULT;
 use basalt_engine::mvcc::{HashJob, HashRefused, Reader};
 use basalt_engine::replica::Refused;
+use basalt_engine::types::MemberId;
 use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::etcdserverpb as pb;
 use basalt_pb::hot::{put_bytes_field, put_int_field, put_uint_field, write_header};
 use prost::Message as _;
 
-use super::backend::{Backend, Step, Work};
+use super::backend::{Backend, Order, Step, Work};
 use super::errors::Error;
 use super::fields;
 use super::gate::Rpc;
@@ -168,7 +169,7 @@ impl<B: Backend> Services<B> {
         })
     }
 
-    /// One member can hand over to nobody but itself, which it does by staying what it is.
+    /// Answered once the other one leads.
     pub(super) fn on_move_leader(
         &mut self,
         calls: &mut impl Calls,
@@ -181,11 +182,17 @@ impl<B: Backend> Services<B> {
         if self.backend.published().status().leader != Some(self.identity.member) {
             return Err(Error::NotLeader);
         }
-        if target != self.identity.member.0 {
+        if target == self.identity.member.0 {
+            calls.reply(call, |_| {});
+            return Ok(());
+        }
+        let cluster = self.backend.published().cluster();
+        let is_voter = |member: &pb::Member| member.id == target && !member.is_learner;
+        if !cluster.members.iter().any(is_voter) {
             return Err(Error::BadLeaderTransferee);
         }
-        calls.reply(call, |_| {});
-        Ok(())
+        let order = Order::MoveLeader(MemberId(target));
+        self.order(call, Rpc::MoveLeader, order, Then::LeaderMoved)
     }
 
     pub(super) fn on_downgrade(

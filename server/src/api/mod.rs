@@ -37,11 +37,14 @@ use basalt_engine::types::{ClusterId, MemberId};
 use basalt_engine::watch::Hub;
 use basalt_net::grpc::{CallId, Calls, Method, Opening, Request, Service};
 use basalt_net::h1;
+use basalt_net::peer::Peers;
 
-pub use backend::{Backend, Busy, Step, Work};
+pub use backend::{Backend, Busy, Order, Step, Work};
 pub use errors::Error;
 
+use crate::config::Membership;
 use crate::metrics::LoopMetrics;
+use crate::peers::Connectivity;
 use gate::Rpc;
 use meter::Meter;
 use services::Services;
@@ -69,6 +72,10 @@ pub struct ApiConfig {
     pub hub: Arc<Hub>,
     /// `--watch-progress-notify-interval`: 0 is etcd's default of 10 minutes.
     pub watch_progress_interval: Duration,
+    /// What the membership may be changed to.
+    pub membership: Membership,
+    /// Since when this member has been connected to the others.
+    pub connectivity: Arc<Connectivity>,
 }
 
 /// The services of one network loop.
@@ -170,6 +177,15 @@ impl<B: Backend> Service for Api<B> {
     fn on_stop(&mut self, calls: &mut impl Calls) {
         self.services.stop_watches(calls, &self.meter);
         self.services.stop_keep_alives(calls, &self.meter);
+        self.services.backend.on_stop();
+    }
+
+    fn is_ending(&self) -> bool {
+        self.services.backend.is_ending()
+    }
+
+    fn peers(&mut self) -> Option<&mut Peers> {
+        self.services.backend.peers()
     }
 }
 

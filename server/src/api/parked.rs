@@ -1,5 +1,6 @@
 //! Calls that wait to be begun anew: until linearizable reads are possible, as there is no leader
-//! yet or it is not sure; or until records are in memory.
+//! yet or it has to make sure that it leads (one question to it is for all calls of a turn: a round);
+//! or until records are in memory.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -34,6 +35,19 @@ impl<N> Default for Parked<N> {
             calls: VecDeque::new(),
             bytes: 0,
         }
+    }
+}
+
+impl Parked<u64> {
+    /// The newest round that a call has joined.
+    pub(super) fn last_round(&self) -> Option<u64> {
+        self.calls.back().map(|parked| parked.need)
+    }
+
+    /// The first call, if it is of that round or of an earlier one.
+    pub(super) fn pop_of(&mut self, round: u64) -> Option<ParkedCall<u64>> {
+        let is_of = self.calls.front().is_some_and(|it| it.need <= round);
+        is_of.then(|| self.pop()).flatten()
     }
 }
 

@@ -10,7 +10,7 @@ use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::hot::{Header, internal_raft_request_len, write_header};
 
 use super::ApiConfig;
-use super::backend::{Backend, Work};
+use super::backend::{Backend, Order, Work};
 use super::errors::Error;
 use super::gate::{self, Rpc};
 use super::header::Identity;
@@ -33,7 +33,10 @@ pub(super) struct Services<B> {
     waiting: Waiting,
     /// Questions, which are not answered in the order of the log.
     asked: Waiting,
-    parked: Parked<()>,
+    /// Linearizable reads, by round.
+    parked: Parked<u64>,
+    /// The round that calls join now.
+    round: u64,
     /// Reads that wait for what is not in memory.
     pub(super) cold: Parked<NeedRead>,
     /// When what they and unfinished reads wait for is asked for again.
@@ -45,6 +48,8 @@ pub(super) struct Services<B> {
     /// Where answers of unknown length are made before they are copied out.
     pub(super) scratch: Vec<u8>,
     replies: Replies,
+    /// The call that is handled was told that it may read the newest view.
+    is_confirmed: bool,
 }
 
 impl<B: Backend> Services<B> {
@@ -62,12 +67,14 @@ impl<B: Backend> Services<B> {
             waiting: Waiting::default(),
             asked: Waiting::default(),
             parked: Parked::default(),
+            round: 0,
             cold: Parked::default(),
             ask_again: None,
             jobs: Jobs::default(),
             snapshots: Snapshots::default(),
             scratch: Vec::new(),
             replies: Replies::default(),
+            is_confirmed: false,
         }
     }
 
@@ -103,6 +110,10 @@ impl<B: Backend> Services<B> {
             Rpc::LeaseRevoke => self.on_lease_revoke(call, message, meta),
             Rpc::LeaseTimeToLive => self.on_lease_time_to_live(call, message, meta),
             Rpc::LeaseLeases => self.on_lease_leases(call, message, meta),
+            Rpc::MemberAdd => self.on_member_add(call, message, meta),
+            Rpc::MemberRemove => self.on_member_remove(call, message, meta),
+            Rpc::MemberUpdate => self.on_member_update(call, message, meta),
+            Rpc::MemberPromote => self.on_member_promote(call, message, meta),
             Rpc::MemberList => self.on_member_list(calls, call, message, meta),
             Rpc::Alarm => self.on_alarm(call, message, meta),
             Rpc::Status => self.on_status(calls, call, message, meta),
@@ -143,9 +154,46 @@ impl<B: Backend> Services<B> {
         }
     }
 
+    /// Whether a linearizable read may use the newest view now.
+    #[inline]
+    pub(super) fn is_readable(&self) -> bool {
+        self.is_confirmed || self.backend.published().read_gate().is_free()
+    }
+
+    /// Asks the replica, once for all calls that wait since the last time. It is asked again next turn if it is busy.
+    fn confirm_reads(&mut self) {
+        let round = self.round;
+        if self.parked.last_round() != Some(round) {
+            return;
+        }
+        let to = ReplyTo {
+            net_loop: self.config.net_loop,
+            conn: ROUND,
+            generation: (round >> 32) as u32,
+            stream: round as u32,
+        };
+        if self.backend.order(to, Order::ConfirmReads).is_ok() {
+            self.round += 1;
+        }
+    }
+
+    /// The replica's word on a round of reads, and on those before it.
+    fn on_round(&mut self, calls: &mut impl Calls, meter: &Meter, round: u64, outcome: Outcome) {
+        while let Some(parked) = self.parked.pop_of(round) {
+            let calls = &mut meter.count(parked.rpc, calls);
+            if let Outcome::Refused(refused) = outcome {
+                calls.fail(parked.call, Error::from(refused).status());
+                continue;
+            }
+            self.is_confirmed = true;
+            self.handle(calls, parked.call, parked.rpc, &parked.message, None);
+            self.is_confirmed = false;
+        }
+    }
+
     /// Keeps a call until linearizable reads are possible.
     pub(super) fn park(&mut self, call: CallId, rpc: Rpc, message: &[u8]) -> Result<(), Error> {
-        self.parked.push(call, rpc, message, ())
+        self.parked.push(call, rpc, message, self.round)
     }
 
     /// Sends a checked request into the log. `field` is its number in `InternalRaftRequest`.
@@ -175,6 +223,20 @@ impl<B: Backend> Services<B> {
         let to = self.reply_to(call);
         self.backend.ask(to, ask)?;
         self.asked.push(call, rpc, Then::Answer);
+        Ok(())
+    }
+
+    /// Asks the replica for something that is no proposal.
+    pub(super) fn order(
+        &mut self,
+        call: CallId,
+        rpc: Rpc,
+        order: Order,
+        then: Then,
+    ) -> Result<(), Error> {
+        let to = self.reply_to(call);
+        self.backend.order(to, order)?;
+        self.waiting.push(call, rpc, then);
         Ok(())
     }
 
@@ -223,6 +285,11 @@ impl<B: Backend> Services<B> {
     fn answer_all(&mut self, calls: &mut impl Calls, meter: &Meter, now: Instant) {
         let mut replies = std::mem::take(&mut self.replies);
         for (to, outcome) in &replies.items {
+            if to.conn == ROUND {
+                let round = u64::from(to.generation) << 32 | u64::from(to.stream);
+                self.on_round(calls, meter, round, *outcome);
+                continue;
+            }
             let call = CallId {
                 conn: to.conn,
                 generation: to.generation,
@@ -267,10 +334,10 @@ impl<B: Backend> Services<B> {
                     let bytes = replies.encoded(start, end);
                     calls.reply(call, |out| out.extend_from_slice(bytes));
                 }
-                Outcome::Readable | Outcome::MembersChanged | Outcome::Transferred => {
-                    unreachable!("nobody of this member asks for that")
-                }
                 Outcome::Refused(refused) => calls.fail(call, Error::from(refused).status()),
+                Outcome::MembersChanged | Outcome::Transferred | Outcome::Readable => {
+                    self.reply_about_members(calls, call, then);
+                }
             }
         }
         replies.clear();
@@ -292,6 +359,7 @@ impl<B: Backend> Services<B> {
         meter: &Meter,
         now: Instant,
     ) -> Option<Instant> {
+        self.confirm_reads();
         self.waiting.stamp(now);
         self.asked.stamp(now);
         let mut wake = self.backend.turn(now, &mut self.replies);
@@ -386,6 +454,8 @@ impl<B: Backend> Services<B> {
 
 /// A part of a file is read in much less.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// The connection, which none has, of answers to a round of reads.
+const ROUND: u32 = u32::MAX;
 
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {

@@ -16,8 +16,10 @@ use pb::range_request::{SortOrder, SortTarget};
 use prost::Message as _;
 
 use super::*;
+use crate::config::Membership;
 
 mod leases;
+mod members;
 mod reads;
 mod services;
 mod snapshots;
@@ -79,6 +81,7 @@ struct FakeBackend {
     proposed: Vec<(ReplyTo, u32, Vec<u8>)>,
     asked: Vec<(ReplyTo, Ask)>,
     answers: Vec<(ReplyTo, Outcome)>,
+    orders: Vec<(ReplyTo, Order)>,
     works: Vec<(ReplyTo, Work)>,
     is_busy: bool,
     disk: Box<dyn Disk>,
@@ -115,6 +118,14 @@ impl Backend for FakeBackend {
             return Err(Busy);
         }
         self.asked.push((to, ask));
+        Ok(())
+    }
+
+    fn order(&mut self, to: ReplyTo, order: Order) -> Result<(), Busy> {
+        if self.is_busy {
+            return Err(Busy);
+        }
+        self.orders.push((to, order));
         Ok(())
     }
 
@@ -191,6 +202,11 @@ impl Bench {
             ids: Arc::new(RequestIds::new(MemberId(MEMBER), 1)),
             hub,
             watch_progress_interval: Duration::ZERO,
+            membership: Membership {
+                is_strict: true,
+                learners_max: 1,
+            },
+            connectivity: Arc::default(),
         };
         let backend = FakeBackend {
             store,
@@ -200,6 +216,7 @@ impl Bench {
             proposed: Vec::new(),
             asked: Vec::new(),
             answers: Vec::new(),
+            orders: Vec::new(),
             works: Vec::new(),
             is_busy: false,
             disk: Box::new(NoDisk),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use basalt_engine::types::MemberId;
 use basalt_net::grpc::CallId;
 
 use super::gate::Rpc;
@@ -38,6 +39,12 @@ pub(super) enum Then {
     AnswerLate,
     /// As `AnswerLate`; it is a piece of the snapshot that the call streams.
     Piece,
+    /// The members as they are then, behind the one that was added.
+    MemberAdded(MemberId),
+    /// The members as they are then.
+    MembersChanged,
+    /// Nothing: the other member leads.
+    LeaderMoved,
     /// It is the alarm's; the call itself was refused for want of space.
     NoSpace,
 }

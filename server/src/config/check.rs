@@ -166,6 +166,22 @@ fn tls(settings: &Settings) -> Result<(), String> {
     }
     let has_certificate =
         !settings.text("cert-file").is_empty() && !settings.text("key-file").is_empty();
+    let has_peer_certificate =
+        !settings.text("peer-cert-file").is_empty() && !settings.text("peer-key-file").is_empty();
+    if let Some(url) = settings
+        .urls("listen-peer-urls")
+        .iter()
+        .find(|url| url.is_secure())
+    {
+        if !has_peer_certificate && !settings.bool("peer-auto-tls") {
+            return Err(format!(
+                "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url {url} with HTTPS scheme"
+            ));
+        }
+        return Err(format!(
+            "--listen-peer-urls: {url} asks for TLS, which basalt does not serve yet; use http or unix"
+        ));
+    }
     for name in ["listen-client-urls", "listen-client-http-urls"] {
         if let Some(url) = settings.urls(name).iter().find(|url| url.is_secure()) {
             if !has_certificate && !settings.bool("auto-tls") {

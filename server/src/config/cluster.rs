@@ -42,6 +42,11 @@ impl Config {
             .iter()
             .flat_map(|member| &member.peer_urls)
             .collect();
+        if let Some(url) = all.iter().find(|url| url.is_secure() && members.len() > 1) {
+            return Err(format!(
+                "--initial-cluster: {url} asks for TLS, which basalt does not speak to peers yet; use http or unix"
+            ));
+        }
         let count = all.len();
         all.sort();
         all.dedup();
@@ -104,7 +109,7 @@ fn parse(text: &str) -> Result<Vec<InitialMember>, String> {
 }
 
 /// Equal as texts, or at least as addresses once names are resolved.
-fn same_places(a: &[Url], b: &[Url]) -> bool {
+pub(crate) fn same_places(a: &[Url], b: &[Url]) -> bool {
     let places = |urls: &[Url]| {
         let mut all: Vec<_> = urls
             .iter()

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cluster::InitialMember;
+pub(crate) use cluster::same_places;
 pub use url::{Address, Scheme, Url};
 
 use basalt_engine::replica::AutoCompaction;
@@ -37,6 +38,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// At least five heartbeats, at most 50 s.
     pub election: Duration,
+    /// Where the other members connect to. Sorted.
+    pub listen_peer: Vec<Url>,
     /// Sorted; may be empty, then clients have no way in.
     pub listen_client: Vec<Url>,
     /// Listeners for HTTP/1.1 only; where there are any, `listen_client` serves gRPC only.
@@ -49,6 +52,8 @@ pub struct Config {
     pub advertise_peer: Vec<Url>,
     /// How the first start comes to a cluster.
     pub bootstrap: Bootstrap,
+    /// What the cluster's members may be changed to.
+    pub membership: Membership,
     /// What one request, connection or member may use.
     pub limits: Limits,
     /// Which history goes by itself, if any.
@@ -88,6 +93,15 @@ pub struct Bootstrap {
     pub joins_existing: bool,
     /// The discovery flag that was set, if one was.
     pub discovery: Option<&'static str>,
+}
+
+/// Rules for changes of the membership.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership {
+    /// `--strict-reconfig-check`: changes that would lose the quorum are refused.
+    pub is_strict: bool,
+    /// `--max-learners`.
+    pub learners_max: usize,
 }
 
 /// Bounds that the operator sets.
@@ -291,6 +305,7 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
         data_dir: data_dir.into(),
         heartbeat: Duration::from_millis(settings.uint("heartbeat-interval")),
         election: Duration::from_millis(settings.uint("election-timeout")),
+        listen_peer: settings.urls("listen-peer-urls"),
         listen_client: settings.urls("listen-client-urls"),
         listen_client_http: settings.urls("listen-client-http-urls"),
         listen_metrics: settings.urls("listen-metrics-urls"),
@@ -300,6 +315,10 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
             token: settings.text("initial-cluster-token"),
             joins_existing: settings.text("initial-cluster-state") == "existing",
             discovery,
+        },
+        membership: Membership {
+            is_strict: settings.bool("strict-reconfig-check"),
+            learners_max: usize::try_from(settings.int("max-learners")).unwrap_or(0),
         },
         limits: Limits {
             quota_bytes: settings.int("quota-backend-bytes"),

@@ -5,6 +5,7 @@
 
 mod access;
 mod health;
+mod peer;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use basalt_net::h1::{Request, Response};
 use crate::metrics::{LoopMetrics, Registry};
 use crate::version;
 pub use access::Access;
+pub(crate) use peer::{CLUSTER_HEADER, RELEASE_HEADER};
 
 /// Which listener a request came by: the tag given to `ListenOptions`.
 pub mod tag {
@@ -21,6 +23,8 @@ pub mod tag {
     pub const CLIENT: u32 = 0;
     /// `--listen-metrics-urls`: metrics and health only.
     pub const METRICS: u32 = 1;
+    /// Peer URLs: what members ask each other over HTTP.
+    pub const PEER: u32 = 2;
 }
 
 /// Answers HTTP/1.1 requests of one network loop.
@@ -42,8 +46,10 @@ impl Http {
 
     /// The answer to any request.
     pub fn answer(&self, request: &Request<'_>) -> Response {
-        if request.tag == tag::METRICS {
-            return self.route(request);
+        match request.tag {
+            tag::METRICS => return self.route(request),
+            tag::PEER => return self.route_peer(request),
+            _ => {}
         }
         if let Some(refusal) = self.access.refuse_host(request) {
             return refusal;

@@ -242,6 +242,8 @@ pub struct Facts {
     pub member_id: String,
     /// The same as a number, to know whether it leads.
     pub member: u64,
+    /// The cluster's id.
+    pub cluster: u64,
     /// Bytes; 2 GiB when the flag is 0.
     pub quota_bytes: i64,
     /// Feature gates by name and stage, and whether each is on.

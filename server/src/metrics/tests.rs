@@ -9,6 +9,7 @@ pub(crate) fn registry(loops: usize) -> Registry {
     let (_, reader) = Store::new(StoreConfig::default());
     let facts = Facts {
         member_id: "abc".to_owned(),
+        cluster: 1,
         member: 0xabc,
         quota_bytes: 2 << 30,
         features: Vec::new(),

@@ -4,19 +4,23 @@ use std::time::{Duration, Instant};
 use basalt_engine::replica::{Proposals, Replies};
 use basalt_net::grpc::{CallId, Calls, Method, Request, Service, Status};
 use basalt_net::h1;
+use basalt_net::peer::Peers;
 
 use super::machine::Machine;
 use super::outbox::{merge, moved};
 use super::rings::Rings;
 use super::watchman::Watchman;
+use crate::http::Http;
 
-/// The engine's own loop: no sockets, only rings, the disk and the worker.
+/// The engine's own loop: rings, the disk, the worker and the other members; no clients.
 pub(super) struct EngineLoop {
     pub(super) machine: Machine,
     pub(super) watchman: Watchman,
     pub(super) links: Vec<Link>,
     /// Parts of files that had come into memory when the network loops last heard of any.
     pub(super) parts_read: u64,
+    /// Answers what comes by the peers' port.
+    pub(super) http: Http,
 }
 
 /// The engine's end of one network loop's rings.
@@ -45,6 +49,12 @@ impl Link {
             }
             // A full ring of spares only costs an allocation later.
             let _ = self.rings.spare_proposals.push(batch);
+        }
+    }
+
+    fn take_orders(&mut self, machine: &mut Machine) {
+        while let Some((to, order)) = self.rings.orders.pop() {
+            machine.order(to, order);
         }
     }
 
@@ -87,6 +97,7 @@ impl Service for EngineLoop {
     fn on_turn(&mut self, _calls: &mut impl Calls, now: Instant) -> Option<Instant> {
         for link in &mut self.links {
             link.take_proposals(&mut self.machine);
+            link.take_orders(&mut self.machine);
         }
         let wake = self.machine.turn(now);
         let is_all_given = self.give_replies();
@@ -97,7 +108,8 @@ impl Service for EngineLoop {
                 link.rings.net_loop.wake();
             }
         }
-        self.watchman.look(self.machine.replica());
+        self.watchman.look(&self.machine, now);
+        let wake = wake.into_iter().chain(self.watchman.wake()).min();
         if is_all_given {
             return wake;
         }
@@ -113,12 +125,23 @@ impl Service for EngineLoop {
         Method::Unknown(Status::OK)
     }
 
-    // This loop has no listener, so nothing of the following is ever called.
+    fn on_http(&mut self, calls: &mut impl Calls, call: CallId, request: h1::Request<'_>) {
+        calls.reply_http(call, self.http.answer(&request));
+    }
+
+    fn is_ending(&self) -> bool {
+        self.machine.is_handing_over()
+    }
+
+    fn peers(&mut self) -> Option<&mut Peers> {
+        Some(self.machine.peers())
+    }
+
+    // This loop has no listener for clients, so nothing of the following is ever called.
     fn on_request(&mut self, _calls: &mut impl Calls, _call: CallId, _request: Request<'_>) {}
     fn on_end(&mut self, _calls: &mut impl Calls, _call: CallId) {}
     fn on_cancel(&mut self, _call: CallId) {}
     fn on_writable(&mut self, _calls: &mut impl Calls, _call: CallId) {}
-    fn on_http(&mut self, _calls: &mut impl Calls, _call: CallId, _request: h1::Request<'_>) {}
 }
 
 /// How soon a full ring of answers is tried again: its loop has been busy for eight turns of this one.

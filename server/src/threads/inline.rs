@@ -5,12 +5,13 @@ use basalt_engine::mvcc::Reader;
 use basalt_engine::replica::{Ask, Proposals, Published, Replies};
 use basalt_engine::types::{ReplyTo, RequestId};
 use basalt_net::h1;
+use basalt_net::peer::Peers;
 
 use super::machine::Machine;
 use super::outbox::{Outbox, merge};
 use super::watchman::Watchman;
 use super::worker::Worker;
-use crate::api::{Backend, Busy, Work};
+use crate::api::{Backend, Busy, Order, Work};
 use crate::http::Http;
 
 /// The member on the network's own thread: nothing is handed over.
@@ -53,6 +54,11 @@ impl Backend for Inline {
         }
     }
 
+    fn order(&mut self, to: ReplyTo, order: Order) -> Result<(), Busy> {
+        self.machine.order(to, order);
+        Ok(())
+    }
+
     fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy> {
         self.worker.give_work(to, work)
     }
@@ -65,8 +71,8 @@ impl Backend for Inline {
         let wake = self.machine.turn(now);
         merge(replies, self.machine.replies());
         self.outbox.drain_into(replies);
-        self.watchman.look(self.machine.replica());
-        wake
+        self.watchman.look(&self.machine, now);
+        wake.into_iter().chain(self.watchman.wake()).min()
     }
 
     fn on_ready(&mut self, _token: usize) {
@@ -75,5 +81,17 @@ impl Backend for Inline {
 
     fn http(&mut self, request: &h1::Request<'_>) -> h1::Response {
         self.http.answer(request)
+    }
+
+    fn on_stop(&mut self) {
+        self.machine.hand_over();
+    }
+
+    fn is_ending(&self) -> bool {
+        self.machine.is_handing_over()
+    }
+
+    fn peers(&mut self) -> Option<&mut Peers> {
+        Some(self.machine.peers())
     }
 }

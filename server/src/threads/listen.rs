@@ -6,9 +6,18 @@ use super::ServeError;
 use crate::config::{Address, Config, Url};
 use crate::http::tag;
 
-/// Binds every URL that clients come by; returns the listeners and, for the log, the addresses that were bound.
-pub(super) fn bind_all(config: &Config) -> Result<(Vec<Listener>, Vec<String>), ServeError> {
+/// What was bound.
+pub(super) struct Bound {
+    pub(super) clients: Vec<Listener>,
+    pub(super) peers: Vec<Listener>,
+    /// Of the client listeners, for the log.
+    pub(super) client_addresses: Vec<String>,
+}
+
+/// Binds every URL that clients and other members come by.
+pub(super) fn bind_all(config: &Config) -> Result<Bound, ServeError> {
     let mut listeners = Vec::new();
+    let mut peers = Vec::new();
     let mut client_addresses = Vec::new();
     let is_split = !config.listen_client_http.is_empty();
     let client = if is_split {
@@ -20,6 +29,7 @@ pub(super) fn bind_all(config: &Config) -> Result<(Vec<Listener>, Vec<String>), 
         (&config.listen_client, tag::CLIENT, client),
         (&config.listen_client_http, tag::CLIENT, Protocols::Http1),
         (&config.listen_metrics, tag::METRICS, Protocols::Http1),
+        (&config.listen_peer, tag::PEER, Protocols::Peer),
     ] {
         let options = ListenOptions {
             reuse_port: config.sockets.reuse_port,
@@ -32,14 +42,25 @@ pub(super) fn bind_all(config: &Config) -> Result<(Vec<Listener>, Vec<String>), 
                 source,
             };
             let listener = bind(url, options).map_err(refused)?;
-            if tag == tag::CLIENT {
-                let bound = listener.local_address().map(|address| address.to_string());
-                client_addresses.push(bound.unwrap_or_else(|| url.host_port().to_owned()));
+            let bound = listener.local_address().map(|address| address.to_string());
+            let address = bound.unwrap_or_else(|| url.host_port().to_owned());
+            match tag {
+                tag::CLIENT => client_addresses.push(address),
+                tag::PEER => {
+                    tracing::info!(address, "serving peer traffic");
+                    peers.push(listener);
+                    continue;
+                }
+                _ => {}
             }
             listeners.push(listener);
         }
     }
-    Ok((listeners, client_addresses))
+    Ok(Bound {
+        clients: listeners,
+        peers,
+        client_addresses,
+    })
 }
 
 /// Binds the first of the host's addresses that can be.

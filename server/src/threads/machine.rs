@@ -3,13 +3,16 @@ use std::time::{Duration, Instant};
 
 use basalt_engine::disk::{DiskOp, OpId};
 use basalt_engine::io::WalIo;
-use basalt_engine::replica::{Job, Notice, Proposals, Replica, Replies};
-use basalt_engine::types::Millis;
+use basalt_engine::replica::{Job, Notice, Outcome, Proposals, Refused, Replica, Replies};
+use basalt_engine::types::{MemberId, Millis, ReplyTo};
 use basalt_engine::watch::{Dispatcher, Left};
+use basalt_net::peer::Peers;
 use basalt_net::reactor::Handle;
 
+use super::links::Links;
 use super::notices::tell;
 use super::worker::Worker;
+use crate::api::Order;
 use crate::api::limits::WATCH_READ_RETRY;
 use crate::metrics::EngineMetrics;
 
@@ -18,6 +21,7 @@ pub(super) struct Machine {
     replica: Replica,
     wal: WalIo,
     worker: Arc<Worker>,
+    links: Links,
     metrics: Arc<EngineMetrics>,
     events: Events,
     /// The replica's clock counts from here.
@@ -26,6 +30,7 @@ pub(super) struct Machine {
     in_flight: Vec<(OpId, Instant)>,
     jobs: Vec<Job>,
     notices: Vec<Notice>,
+    is_handing_over: bool,
 }
 
 /// Takes the events of what was published to the watchers.
@@ -40,6 +45,7 @@ impl Machine {
         replica: Replica,
         wal: WalIo,
         worker: Arc<Worker>,
+        links: Links,
         metrics: Arc<EngineMetrics>,
         events: Events,
         now: Instant,
@@ -48,12 +54,14 @@ impl Machine {
             replica,
             wal,
             worker,
+            links,
             metrics,
             events,
             started: now,
             in_flight: Vec::new(),
             jobs: Vec::new(),
             notices: Vec::new(),
+            is_handing_over: false,
         }
     }
 
@@ -61,9 +69,49 @@ impl Machine {
         &self.replica
     }
 
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub(super) fn peers(&mut self) -> &mut Peers {
+        self.links.peers()
+    }
+
     /// Takes the batch; false leaves it untouched because too much is on its way already.
     pub(super) fn propose(&mut self, batch: &mut Proposals) -> bool {
         self.replica.propose(batch).is_ok()
+    }
+
+    /// Takes an order; its answer is among the replies of a turn.
+    pub(super) fn order(&mut self, to: ReplyTo, order: Order) {
+        match order {
+            Order::ConfirmReads => self.replica.read_index(to),
+            Order::Stop => self.hand_over(),
+            Order::MoveLeader(target) => self.replica.transfer(target, to),
+            Order::Change {
+                change,
+                is_promotion,
+            } => {
+                let refused = is_promotion.then(|| self.refuses_promotion(change.member));
+                match refused.flatten() {
+                    Some(refused) => self.replica.replies().push(to, Outcome::Refused(refused)),
+                    None => self.replica.propose_change(Some(to), &change),
+                }
+            }
+        }
+    }
+
+    /// Only the leader knows how much of its log a learner has: nine tenths make it fit to vote, as in etcd.
+    fn refuses_promotion(&self, learner: MemberId) -> Option<Refused> {
+        if self.replica.published().status().leader != Some(self.links.me()) {
+            return Some(Refused::NotLeader);
+        }
+        let last = self.replica.published().status().committed;
+        let mut peers = self.replica.peers();
+        match peers.find(|(id, _)| *id == learner) {
+            None => Some(Refused::MemberNotFound),
+            Some((_, matched)) => (matched.0 * 10 < last.0 * 9).then_some(Refused::LearnerNotReady),
+        }
     }
 
     /// Lets the member run as far as it can without waiting. The disk has its work before this returns, so that whatever the
@@ -81,7 +129,9 @@ impl Machine {
         for done in self.worker.take_done() {
             self.replica.on_job(done, self.millis(now));
         }
-        let turn = self.replica.turn(self.millis(now));
+        let millis = self.millis(now);
+        self.links.receive(&mut self.replica, now, millis);
+        let turn = self.replica.turn(millis);
         while let Some((id, op)) = self.replica.poll_op() {
             self.submit(id, op);
         }
@@ -93,11 +143,10 @@ impl Machine {
         for notice in self.notices.drain(..) {
             tell(notice, &self.metrics);
         }
+        self.links.send(&mut self.replica, now);
         let wake = turn.wake.map(|at| self.instant(at));
-        match self.dispatch(now) {
-            Some(again) => Some(wake.map_or(again, |wake| wake.min(again))),
-            None => wake,
-        }
+        let again = self.dispatch(now);
+        [wake, again, self.links.wake()].into_iter().flatten().min()
     }
 
     /// Hands events on. Returns when to go on with that.
@@ -122,6 +171,18 @@ impl Machine {
     /// Everything answered since the last time.
     pub(super) fn replies(&mut self) -> &mut Replies {
         self.replica.replies()
+    }
+
+    /// Begins to stop while the other members can still be spoken to: a leader hands over before it is missed.
+    pub(super) fn hand_over(&mut self) {
+        if self.replica.peers().next().is_some() {
+            self.is_handing_over = true;
+            self.replica.stop();
+        }
+    }
+
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.is_handing_over && !self.replica.is_stopped()
     }
 
     /// Seals the log and waits for the disk, at most until `until`. Whoever still waits is refused; the refusals are left in

@@ -6,12 +6,14 @@
 
 mod engine;
 mod inline;
+mod links;
 mod listen;
 mod machine;
 mod notices;
 mod outbox;
 mod plan;
 mod remote;
+mod resolver;
 mod rings;
 mod serve;
 mod watchman;

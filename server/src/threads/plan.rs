@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use basalt_engine::apply::QUOTA_BYTES_DEFAULT;
 use basalt_engine::io::WalIoKind;
-use basalt_engine::types::MemberId;
+use basalt_engine::types::{ClusterId, MemberId};
 use basalt_net::grpc::ServerConfig;
 use basalt_net::limits::{self, CONNECTIONS_MAX};
 use basalt_net::reactor;
@@ -62,7 +62,7 @@ pub(super) fn wal_io_kind(config: &Config) -> WalIoKind {
     }
 }
 
-pub(super) fn facts(config: &Config, member: MemberId) -> Facts {
+pub(super) fn facts(config: &Config, cluster: ClusterId, member: MemberId) -> Facts {
     let quota_bytes = if config.limits.quota_bytes == 0 {
         QUOTA_BYTES_DEFAULT
     } else {
@@ -71,6 +71,7 @@ pub(super) fn facts(config: &Config, member: MemberId) -> Facts {
     Facts {
         member_id: format!("{:x}", member.0),
         member: member.0,
+        cluster: cluster.0,
         quota_bytes,
         features: FEATURES.to_vec(),
     }

@@ -9,7 +9,7 @@ use basalt_net::h1;
 use super::outbox::{Outbox, merge};
 use super::rings::Rings;
 use super::worker::Worker;
-use crate::api::{Backend, Busy, Work};
+use crate::api::{Backend, Busy, Order, Work};
 use crate::http::Http;
 
 /// A network loop's end of the rings to the engine.
@@ -65,6 +65,17 @@ impl Backend for Remote {
             true => Ok(()),
             false => Err(Busy),
         }
+    }
+
+    fn order(&mut self, to: ReplyTo, order: Order) -> Result<(), Busy> {
+        self.rings.orders.push((to, order)).map_err(|_| Busy)?;
+        self.rings.engine.wake();
+        Ok(())
+    }
+
+    fn on_stop(&mut self) {
+        // A ring that is full of orders is not worth waiting for: the others then elect a leader by themselves.
+        let _ = self.order(ReplyTo::default(), Order::Stop);
     }
 
     fn submit(&mut self, to: ReplyTo, work: Work) -> Result<(), Busy> {

@@ -10,7 +10,8 @@ use basalt_net::reactor::{self, Handle, Listener, Reactor};
 
 use super::engine::{EngineLoop, Link};
 use super::inline::Inline;
-use super::listen::bind_all;
+use super::links::Links;
+use super::listen::{Bound, bind_all};
 use super::machine::{Events, Machine};
 use super::outbox::Outbox;
 use super::plan::{facts, lease_ttl_min, net_loops, reactor_config, size, wal_io_kind};
@@ -23,6 +24,7 @@ use crate::boot::Booted;
 use crate::config::Config;
 use crate::http::{Access, Http};
 use crate::metrics::{EngineMetrics, LoopMetrics, Registry};
+use crate::peers::Connectivity;
 use crate::shutdown::Shutdown;
 use crate::systemd;
 
@@ -55,9 +57,9 @@ pub enum ServeError {
 
 /// Serves until the end is asked for; then drains, seals the log and returns.
 pub fn serve(config: &Config, booted: Booted, shutdown: &Shutdown) -> Result<(), ServeError> {
-    let (listeners, addresses) = bind_all(config)?;
+    let bound = bind_all(config)?;
     let net_loops = net_loops(config.threads);
-    let plant = Plant::build(config, booted, listeners, addresses, net_loops.max(1))?;
+    let plant = Plant::build(config, booted, bound, net_loops)?;
     let handles = plant.handles();
     shutdown.on_request(move || {
         systemd::stopping();
@@ -81,6 +83,9 @@ struct Plant {
     watchman: Watchman,
     api: ApiConfig,
     access: Access,
+    links: Links,
+    /// For the engine's loop, where it has one of its own.
+    peer_listeners: Vec<Listener>,
     reactor_config: reactor::Config,
 }
 
@@ -88,10 +93,18 @@ impl Plant {
     fn build(
         config: &Config,
         booted: Booted,
-        listeners: Vec<Listener>,
-        addresses: Vec<String>,
-        loops: usize,
+        bound: Bound,
+        net_loops: usize,
     ) -> Result<Plant, ServeError> {
+        let loops = net_loops.max(1);
+        let mut listeners = bound.clients;
+        let mut peer_listeners = bound.peers;
+        if net_loops == 0 {
+            // Else the engine's own loop has them.
+            listeners.append(&mut peer_listeners);
+        }
+        let connectivity = Arc::<Connectivity>::default();
+        let links = Links::new(config, &booted, Arc::clone(&connectivity));
         let wal = booted
             .dir
             .wal_io(wal_io_kind(config))
@@ -123,7 +136,7 @@ impl Plant {
             engine: Arc::<EngineMetrics>::default(),
             published: Arc::clone(replica.published()),
             reader: replica.reader().clone(),
-            facts: facts(config, booted.member),
+            facts: facts(config, booted.cluster, booted.member),
             hub: Arc::clone(&hub),
         });
         let watchman = Watchman {
@@ -131,9 +144,11 @@ impl Plant {
             published: Arc::clone(replica.published()),
             member: booted.member,
             cluster: format!("{:x}", booted.cluster.0),
-            addresses,
+            addresses: bound.client_addresses,
             loops: handles,
             failure: Arc::default(),
+            removed_end: None,
+            is_ending: false,
         };
         let api = ApiConfig {
             net_loop: 0,
@@ -146,6 +161,8 @@ impl Plant {
             ids: Arc::clone(&booted.request_ids),
             hub: Arc::clone(&hub),
             watch_progress_interval: config.watch_progress_interval,
+            membership: config.membership,
+            connectivity,
         };
         let worker = Worker::new(outboxes.clone());
         let access = Access {
@@ -154,6 +171,8 @@ impl Plant {
         };
         Ok(Plant {
             access,
+            links,
+            peer_listeners,
             reactors,
             booted,
             wal,
@@ -199,6 +218,7 @@ impl Plant {
         let http = self.http(0);
         // The loop delivers what it dispatches in the same turn.
         let events = self.events(Vec::new());
+        self.links.set_waker(reactor.handle());
         let failure = Arc::clone(&self.watchman.failure);
         let engine = Arc::clone(&self.registry.engine);
         let backend = Inline {
@@ -208,6 +228,7 @@ impl Plant {
                 self.booted.replica,
                 self.wal,
                 Arc::clone(&self.worker),
+                self.links,
                 engine,
                 events,
                 Instant::now(),
@@ -227,13 +248,15 @@ impl Plant {
     }
 
     fn run_threaded(mut self) -> Result<(), ServeError> {
-        let mut engine_reactor = Reactor::new(self.reactor_config.clone(), Vec::new())
+        let peer_listeners = std::mem::take(&mut self.peer_listeners);
+        let mut engine_reactor = Reactor::new(self.reactor_config.clone(), peer_listeners)
             .map_err(in_loop("engine loop"))?;
         engine_reactor
             .watch(self.wal.event_fd(), WAL_EVENTS)
             .map_err(in_loop("engine loop"))?;
         let engine = engine_reactor.handle();
         wake_for_reads(&self.registry.reader, engine.clone());
+        self.links.set_waker(engine.clone());
         let disk = self.booted.dir.disk();
         let worker_thread = self
             .worker
@@ -276,6 +299,12 @@ impl Plant {
             threads.push(builder.spawn(run).map_err(in_loop("network loop"))?);
         }
         drop(running);
+        // What comes by the peers' port is counted nowhere: it is nobody's client.
+        let http = Http::new(
+            Arc::clone(&self.registry),
+            Arc::default(),
+            self.access.clone(),
+        );
         let failure = Arc::clone(&self.watchman.failure);
         let metrics = Arc::clone(&self.registry.engine);
         let mut engine = EngineLoop {
@@ -284,12 +313,14 @@ impl Plant {
                 self.booted.replica,
                 self.wal,
                 Arc::clone(&self.worker),
+                self.links,
                 metrics,
                 events,
                 Instant::now(),
             ),
             watchman: self.watchman,
             links: rings.into_iter().map(Link::new).collect(),
+            http,
         };
         let mut ran = engine_reactor
             .run(&mut engine)
@@ -309,7 +340,7 @@ struct Running(Handle);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.stop(Duration::ZERO);
+        self.0.stop(HAND_OVER_MAX);
     }
 }
 
@@ -340,6 +371,8 @@ fn wake_for_reads(reader: &Reader, engine: Handle) {
 
 /// For what is in flight to be answered and for clients to leave.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// For what a leader that hands over still has to say, once the clients are gone.
+const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// For the log's last group and its seal. Together with the drain under the five seconds that a stop may take.
 const SEAL_MAX: Duration = Duration::from_millis(1500);
 /// The number under which a loop hears of the log's completions.

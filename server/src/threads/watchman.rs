@@ -1,10 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use basalt_engine::replica::{Published, Replica};
+use basalt_engine::replica::Published;
 use basalt_engine::types::MemberId;
 use basalt_net::reactor::Handle;
 
+use super::machine::Machine;
 use crate::log::log_contract::{PUBLISHED, READY, SERVING_INSECURELY};
 use crate::systemd;
 
@@ -21,16 +22,20 @@ pub(super) struct Watchman {
     pub(super) loops: Vec<Handle>,
     /// Why the member stopped itself.
     pub(super) failure: Arc<Mutex<Option<String>>>,
+    /// When it ends because it was removed from the cluster.
+    pub(super) removed_end: Option<Instant>,
+    pub(super) is_ending: bool,
 }
 
 impl Watchman {
-    pub(super) fn look(&mut self, replica: &Replica) {
+    pub(super) fn look(&mut self, machine: &Machine, now: Instant) {
         if !self.is_ready && self.serves() {
             self.is_ready = true;
             self.say_ready();
             self.loops[0].accept();
         }
-        if let Some(failure) = replica.failure() {
+        self.end_if_removed(machine, now);
+        if let Some(failure) = machine.replica().failure() {
             let mut told = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             if told.is_none() {
                 *told = Some(failure.to_string());
@@ -39,14 +44,39 @@ impl Watchman {
         }
     }
 
-    /// Linearizable reads are answered and the member's name is in the log.
+    /// There is a leader, and this start's name and client URLs are applied.
     fn serves(&self) -> bool {
-        let is_named = |member: &_| {
-            let member: &basalt_pb::etcdserverpb::Member = member;
-            member.id == self.member.0 && !member.client_urls.is_empty() | !member.name.is_empty()
-        };
-        self.published.read_gate().is_free()
-            && self.published.cluster().members.iter().any(is_named)
+        let status = self.published.status();
+        status.is_ready && status.leader.is_some()
+    }
+
+    /// A while after it heard that it was removed, so that others hear it too; then the process ends, as asked.
+    fn end_if_removed(&mut self, machine: &Machine, now: Instant) {
+        match self.removed_end {
+            None => {
+                let cluster = self.published.cluster();
+                let is_removed =
+                    machine.links().is_removed() || cluster.removed.contains(&self.member);
+                if is_removed {
+                    self.removed_end = Some(now + REMOVED_DELAY);
+                }
+            }
+            Some(end) if end <= now && !self.is_ending => {
+                self.is_ending = true;
+                tracing::warn!(
+                    error = "the member has been permanently removed from the cluster",
+                    "server error"
+                );
+                tracing::warn!("data-dir used by this member must be removed");
+                self.loops.iter().for_each(|own| own.stop(FAILURE_DRAIN));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// When to be asked at the latest.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.removed_end.filter(|_| !self.is_ending)
     }
 
     fn say_ready(&self) {
@@ -64,5 +94,7 @@ impl Watchman {
     }
 }
 
+/// As long as etcd waits before a removed member ends.
+const REMOVED_DELAY: Duration = Duration::from_secs(1);
 /// Who waits hears of the failure within this time.
 const FAILURE_DRAIN: Duration = Duration::from_millis(500);
