@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use prost::Message;
 
@@ -42,9 +43,17 @@ impl Client {
     /// # Errors
     /// The socket's.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
-        let socket = TcpStream::connect_timeout(&to, PATIENCE)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        Self::connect_within(to, PATIENCE)
+    }
+
+    /// As [`Client::connect`], waiting for anything at most so long.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn connect_within(to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let socket = TcpStream::connect_timeout(&to, patience)?;
+        socket.set_read_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(patience))?;
         socket.set_nodelay(true)?;
         let mut out = frame::PREFACE.to_vec();
         frame::settings(&mut out, &[(frame::INITIAL_WINDOW_SIZE, WINDOW)]);

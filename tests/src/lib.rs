@@ -3,8 +3,10 @@
 //! Promises: only loopback addresses, every process ends with its handle, a missing tool is said loudly and never passes for a success.
 //! Never: a sleep that hopes. Waiting means asking again until a deadline. Start at `server.rs`.
 
+pub mod chaos;
 pub mod check;
 pub mod clients;
+pub mod cluster;
 pub mod crash;
 pub mod enumerate;
 pub mod frame;
