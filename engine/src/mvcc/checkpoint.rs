@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskError};
 
 /// Writes the segments that have no file yet, then the content of a checkpoint: the marks, which
 /// file holds which segment, and the index, all as of the revision that was newest when it began.
-/// Compaction drops nothing until it is dropped.
+/// No later compaction drops anything until it is dropped.
 pub struct CheckpointCursor {
     reader: Reader,
     /// As it was then; the segments below `made` are sealed.
@@ -108,13 +108,13 @@ impl Store {
     /// Begins a checkpoint of the newest state, which it publishes; seals the open segment.
     ///
     /// # Errors
-    /// `Swept` while compaction is giving memory back: finish that first. `Full` if too many jobs
-    /// are in flight.
+    /// `Full` if too many jobs are in flight.
     pub fn checkpoint(&mut self) -> Result<CheckpointCursor, HoldRefused> {
         self.publish();
         let marks = self.marks;
         let reader = self.reader();
-        let hold = reader.hold(marks.finished)?;
+        // The chains must lead to what was newest then; what compaction has dropped before is in none.
+        let hold = reader.hold(marks.revision)?;
         self.log.seal_open(marks.revision + 1);
         self.is_dirty = true;
         self.publish();

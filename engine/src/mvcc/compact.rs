@@ -30,6 +30,8 @@ pub(super) struct Space {
     /// Records dropped since the process began.
     dropped: u64,
     next: Option<i64>,
+    /// Dropped records stay where they lie.
+    is_short_of_memory: bool,
 }
 
 /// The physical work of one compaction, in three walks: find what is dropped, look at it (and hash
@@ -168,6 +170,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether segments are not to be rewritten for now: what they become is in memory until a
+    /// checkpoint writes it. The next compaction comes to those that were left out.
+    pub fn set_short_of_memory(&mut self, is_short: bool) {
+        self.space.is_short_of_memory = is_short;
+    }
+
     /// Records that compactions have dropped since the process began.
     #[must_use]
     pub fn dropped_records(&self) -> u64 {
@@ -242,6 +250,9 @@ impl Job {
                     store.publish();
                     if !store.holds.begin_sweep(self.target) {
                         return Ok(false);
+                    }
+                    for id in store.left_out() {
+                        self.doomed.entry(id).or_default();
                     }
                     self.walk = Walk::Sweep(Sweep::Index {
                         segment: 0,
@@ -401,7 +412,8 @@ impl Job {
                 store.marks.digests.on_drop(doomed.digest);
                 store.is_dirty = true;
                 store.is_freeing = true;
-                *sweep = if store.is_worth_rewriting(SegmentId(id)) {
+                let is_worth = store.is_worth_rewriting(SegmentId(id));
+                *sweep = if is_worth && !store.space.is_short_of_memory {
                     store.log.seal(SegmentId(id), store.marks.revision + 1);
                     let packer = Packer::new(store.live_bytes(SegmentId(id)));
                     Sweep::Rewrite {
@@ -468,6 +480,17 @@ impl Store {
             self.is_dirty = true;
         }
         Ok(())
+    }
+
+    /// Segments that an earlier compaction should have rewritten.
+    fn left_out(&self) -> Vec<u32> {
+        let all = 0..self.log.sealed();
+        all.filter(|id| {
+            let place = self.log.directory().place(SegmentId(*id));
+            place.is_some_and(|place| place.gone_bytes > 0)
+                && self.is_worth_rewriting(SegmentId(*id))
+        })
+        .collect()
     }
 
     /// At least half of the bytes are dropped records.

@@ -358,6 +358,7 @@ impl Replica {
     /// Gives back some memory that compaction freed; when to go on with that. Paced, because it can be
     /// held up by a reader or a checkpoint for long.
     fn free_space(&mut self, now: Millis) -> Option<Millis> {
+        let entries = self.machine.applied().0.0 - self.checkpoint.last.0;
         let store = self.machine.store_mut();
         let mut next = None;
         let began = store.finished();
@@ -367,7 +368,15 @@ impl Replica {
             if now < self.space_due {
                 return Some(self.space_due);
             }
-            if !self.parts.is_for_space() {
+            // Rewritten segments are in memory until a checkpoint has written them.
+            let may_begin = entries > 0 && now >= self.checkpoint.not_before;
+            let is_short =
+                store.unfiled_bytes() >= self.config.checkpoint_unfiled_bytes.saturating_mul(2);
+            store.set_short_of_memory(is_short);
+            if is_short && (self.checkpoint.running || may_begin) {
+                self.space_due = now.plus(Millis(SPACE_PAUSE_MS));
+                next = Some(self.space_due);
+            } else if !self.parts.is_for_space() {
                 let worked = store.poll_space(SPACE_RECORDS_A_TURN);
                 self.space_due = now.plus(Millis(SPACE_PAUSE_MS));
                 match worked {

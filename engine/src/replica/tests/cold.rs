@@ -2,7 +2,8 @@
 
 use super::recovery::history;
 use super::*;
-use crate::mvcc::{KeyRange, SliceBound};
+use crate::disk::{DiskError, DiskErrorKind, File};
+use crate::mvcc::{BadSegment, KeyRange, SliceBound};
 use crate::query::{Progress, RangeQuery};
 
 /// So little that a dozen frames fits: what one step of a read needs at once, and not more.
@@ -79,4 +80,98 @@ fn a_member_with_little_memory_answers_as_one_with_much() {
         assert!(rig.replica.failure().is_none());
     }
     assert!(misses > 100, "{misses}");
+}
+
+/// A member whose one key lies in a file only, and a put that needs its value.
+fn with_a_cold_value() -> Rig {
+    let mut rig = Rig::new(ReplicaConfig {
+        checkpoint_entries: 1,
+        ..config()
+    });
+    rig.put("a", "1");
+    rig.settle();
+    let mut rig = rig.restart();
+    rig.outcomes();
+    let mut request = put("a", "2");
+    request.prev_kv = true;
+    rig.propose(field::PUT, &request);
+    rig
+}
+
+/// The operations that the next turns ask for, up to the first read.
+fn first_read(rig: &mut Rig) -> (OpId, DiskOp) {
+    for _ in 0..100 {
+        rig.replica.turn(rig.now);
+        while let Some((id, op)) = rig.replica.poll_op() {
+            if matches!(op, DiskOp::Read { .. }) {
+                return (id, op);
+            }
+            let result = rig.disk.perform(op);
+            rig.replica.on_disk(DiskDone { id, result });
+        }
+    }
+    panic!("nothing is read");
+}
+
+fn failed(op: &DiskOp) -> DiskError {
+    DiskError {
+        site: op.site(),
+        kind: DiskErrorKind::Failed,
+        errno: Some(5),
+    }
+}
+
+/// D8: a read that fails is made again, and the entry that waits for it is applied when it comes.
+#[test]
+fn a_read_that_fails_once_delays_its_entry_only() {
+    let mut rig = with_a_cold_value();
+    let (id, op) = first_read(&mut rig);
+    assert!(rig.replica.parked_on().is_some());
+    let result = Err(failed(&op));
+    rig.replica.on_disk(DiskDone { id, result });
+    assert!(rig.replica.failure().is_none());
+    rig.settle();
+    assert!(matches!(rig.outcomes()[..], [(_, Outcome::Encoded { .. })]));
+    assert_eq!(rig.replica.parts_read(), 1);
+    assert_eq!(rig.replica.parked_on(), None);
+}
+
+/// D8: what cannot be read is never answered for; the member stops and says where, clients hear of corruption.
+#[test]
+fn a_read_that_fails_for_good_stops_the_member() {
+    let mut rig = with_a_cold_value();
+    for _ in 0..3 {
+        let (id, op) = first_read(&mut rig);
+        let result = Err(failed(&op));
+        assert!(rig.replica.failure().is_none());
+        rig.replica.on_disk(DiskDone { id, result });
+    }
+    let told = rig.replica.failure().expect("stopped").to_string();
+    assert!(told.contains("segment-0000000000000001 at 0"), "{told}");
+    let refused = Outcome::Refused(Refused::CorruptCluster);
+    assert!(
+        rig.outcomes()
+            .iter()
+            .all(|(_, outcome)| *outcome == refused)
+    );
+    assert_eq!(rig.status().failed, Some(Refused::CorruptCluster));
+    assert!(!rig.replica.published().read_gate().is_free());
+}
+
+/// D5: one changed bit of a record stops whoever reads it.
+#[test]
+fn a_rotten_record_stops_the_member_when_it_is_read() {
+    let mut rig = with_a_cold_value();
+    let file = rig.disk.files.get_mut(&File::Segment(1)).expect("written");
+    file[100] ^= 1;
+    rig.settle();
+    let failure = rig.replica.failure().copied();
+    assert!(matches!(
+        failure,
+        Some(Failure::Records(BadSegment::Rotten {
+            file: File::Segment(1),
+            offset: 0,
+            ..
+        }))
+    ));
 }
