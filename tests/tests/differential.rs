@@ -73,6 +73,7 @@ basalt_answers_as_etcd! {
     txn: "txn";
     maintenance_and_alarms: "maintenance";
     leases: "lease";
+    locks_and_elections: "lock";
     bytes_on_the_wire: "wire";
     http_1_1: "http";
     command_line_client: "etcdctl";

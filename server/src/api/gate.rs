@@ -1,7 +1,7 @@
 //! What is served, and what stands before every handler.
 
 use basalt_net::grpc::{Code, Metadata, Method, Status};
-use basalt_pb::paths::{cluster, health, kv, lease, maintenance, watch};
+use basalt_pb::paths::{cluster, election, health, kv, lease, lock, maintenance, watch};
 
 use basalt_engine::replica::Published;
 
@@ -39,19 +39,28 @@ pub(super) enum Rpc {
     HealthList,
     Watch,
     LeaseKeepAlive,
+    Lock,
+    Unlock,
+    Campaign,
+    Proclaim,
+    Leader,
+    Observe,
+    Resign,
 }
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 8] = [
     kv::SERVICE,
     watch::SERVICE,
     lease::SERVICE,
     cluster::SERVICE,
     maintenance::SERVICE,
     health::SERVICE,
+    lock::SERVICE,
+    election::SERVICE,
 ];
 
 impl Rpc {
-    pub(super) const ALL: [Rpc; 28] = [
+    pub(super) const ALL: [Rpc; 35] = [
         Rpc::Range,
         Rpc::Put,
         Rpc::Txn,
@@ -80,6 +89,13 @@ impl Rpc {
         Rpc::HealthList,
         Rpc::Watch,
         Rpc::LeaseKeepAlive,
+        Rpc::Lock,
+        Rpc::Unlock,
+        Rpc::Campaign,
+        Rpc::Proclaim,
+        Rpc::Leader,
+        Rpc::Observe,
+        Rpc::Resign,
     ];
 
     #[inline]
@@ -120,6 +136,13 @@ impl Rpc {
             Rpc::HealthList => health::LIST,
             Rpc::Watch => watch::WATCH,
             Rpc::LeaseKeepAlive => lease::LEASE_KEEP_ALIVE,
+            Rpc::Lock => lock::LOCK,
+            Rpc::Unlock => lock::UNLOCK,
+            Rpc::Campaign => election::CAMPAIGN,
+            Rpc::Proclaim => election::PROCLAIM,
+            Rpc::Leader => election::LEADER,
+            Rpc::Observe => election::OBSERVE,
+            Rpc::Resign => election::RESIGN,
         }
     }
 
@@ -141,7 +164,7 @@ impl Rpc {
 /// How the transport is to treat calls of `path`.
 pub(super) fn method(path: &[u8]) -> Method {
     match Rpc::of(path) {
-        Some(Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch) => {
+        Some(Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch | Rpc::Observe) => {
             return Method::ServerStreaming;
         }
         Some(rpc) if rpc.is_two_way() => return Method::ManyRequests,

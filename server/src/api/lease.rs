@@ -79,7 +79,7 @@ impl<B: Backend> Services<B> {
     }
 
     /// As etcd's: positive, of the ids of proposals.
-    fn draw_lease_id(&self) -> i64 {
+    pub(super) fn draw_lease_id(&self) -> i64 {
         loop {
             let id = (self.config.ids.draw().0 & (u64::MAX >> 1)).cast_signed();
             if id != 0 {

@@ -30,6 +30,15 @@ pub const JOBS_RUNNING_MAX: usize = 8;
 /// How often reads whose client does not take what it has are looked at again.
 pub const STALLED_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Calls of Lock and Election of one loop that wait; more are refused. Each has a key, a lease or a watcher.
+pub const CLAIMS_MAX: usize = 65_536;
+
+/// Slices of their reads in one turn.
+pub const CLAIM_SLICES_PER_TURN: usize = 16;
+
+/// Seconds that a lease lives which such a call makes for itself, as in etcd. Nobody renews it.
+pub const SESSION_TTL_SECONDS: i64 = 60;
+
 /// Slices that unfinished reads may do in one turn: a few hundred microseconds, so that short
 /// requests of other clients do not wait longer.
 pub const JOB_SLICES_PER_TURN: usize = 4;

@@ -6,6 +6,8 @@
 //! `kv.rs`.
 
 mod backend;
+mod claims;
+mod election;
 mod errors;
 mod fields;
 mod gate;
@@ -16,6 +18,7 @@ mod keep_alive;
 mod kv;
 mod lease;
 pub mod limits;
+mod lock;
 mod maintenance;
 mod member;
 mod meter;
@@ -144,6 +147,7 @@ impl<B: Backend> Service for Api<B> {
         // A proposal cannot be taken back and a parked call costs one read; answers to calls that
         // are gone are dropped. Only what would go on working is ended.
         self.services.jobs.on_cancel(call);
+        self.services.cancel_claim(call);
         self.services.snapshots.on_cancel(call);
         if self.services.watches.on_cancel(call) {
             self.meter.on_cancel(Rpc::Watch);
@@ -157,6 +161,8 @@ impl<B: Backend> Service for Api<B> {
         self.services.jobs.on_writable(call);
         self.services.snapshots.on_writable(call);
         self.services.watches.on_writable(call);
+        // An observer that was not read has room again.
+        self.services.watches.hear_more(call);
     }
 
     fn on_http(&mut self, calls: &mut impl Calls, call: CallId, request: h1::Request<'_>) {
@@ -177,6 +183,7 @@ impl<B: Backend> Service for Api<B> {
     fn on_stop(&mut self, calls: &mut impl Calls) {
         self.services.stop_watches(calls, &self.meter);
         self.services.stop_keep_alives(calls, &self.meter);
+        self.services.stop_claims(calls, &self.meter);
         self.services.backend.on_stop();
     }
 

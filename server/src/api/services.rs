@@ -11,6 +11,7 @@ use basalt_pb::hot::{Header, internal_raft_request_len, write_header};
 
 use super::ApiConfig;
 use super::backend::{Backend, Order, Work};
+use super::claims::Claims;
 use super::errors::Error;
 use super::gate::{self, Rpc};
 use super::header::Identity;
@@ -45,6 +46,7 @@ pub(super) struct Services<B> {
     pub(super) snapshots: Snapshots,
     pub(super) watches: Watches,
     pub(super) keep_alives: KeepAlives,
+    pub(super) claims: Claims,
     /// Where answers of unknown length are made before they are copied out.
     pub(super) scratch: Vec<u8>,
     replies: Replies,
@@ -62,6 +64,7 @@ impl<B: Backend> Services<B> {
             quota: Quota::from_flag(config.quota_bytes),
             watches: Watches::new(&config),
             keep_alives: KeepAlives::default(),
+            claims: Claims::default(),
             config,
             backend,
             waiting: Waiting::default(),
@@ -134,6 +137,12 @@ impl<B: Backend> Services<B> {
                 self.on_keep_alive(calls, call, message);
                 Ok(())
             }
+            Rpc::Lock => self.on_lock(calls, call, message, meta),
+            Rpc::Unlock => self.on_unlock(calls, call, message, meta),
+            Rpc::Campaign => self.on_campaign(calls, call, message, meta),
+            Rpc::Proclaim => self.on_proclaim(calls, call, message, meta),
+            Rpc::Resign => self.on_resign(calls, call, message, meta),
+            Rpc::Leader | Rpc::Observe => self.on_leader(calls, call, (rpc, message), meta),
         };
         if let Err(error) = handled {
             calls.fail(call, error.status());
@@ -316,6 +325,10 @@ impl<B: Backend> Services<B> {
                 calls.fail(call, Error::NoSpace.status());
                 continue;
             }
+            if then == Then::Claim {
+                self.on_claim_answer(calls, call, (*outcome, &replies));
+                continue;
+            }
             if then == Then::Piece {
                 self.on_piece(calls, call, *outcome, now);
                 continue;
@@ -387,6 +400,8 @@ impl<B: Backend> Services<B> {
         let next = self.poll_watches(calls, meter, now);
         wake = earlier(wake, next);
         let next = self.poll_keep_alives(calls, meter, now);
+        wake = earlier(wake, next);
+        let next = self.poll_claims(calls, meter, now);
         wake = earlier(wake, next);
         for waiting in [&mut self.waiting, &mut self.asked] {
             waiting.expire(now, |call, rpc| {

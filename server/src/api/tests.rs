@@ -18,6 +18,7 @@ use prost::Message as _;
 use super::*;
 use crate::config::Membership;
 
+mod elections;
 mod leases;
 mod members;
 mod reads;

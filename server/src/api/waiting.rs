@@ -45,6 +45,8 @@ pub(super) enum Then {
     MembersChanged,
     /// Nothing: the other member leads.
     LeaderMoved,
+    /// It is of a claim of Lock or Election, which keep their own time.
+    Claim,
     /// It is the alarm's; the call itself was refused for want of space.
     NoSpace,
 }
@@ -109,7 +111,8 @@ impl Waiting {
 impl Wait {
     /// When its client hears that it took too long, unless that has happened or never does.
     fn deadline(&self) -> Option<Instant> {
-        let is_bounded = !matches!(self.then, Then::AnswerLate | Then::Piece) && !self.is_told;
+        let is_bounded =
+            !matches!(self.then, Then::AnswerLate | Then::Piece | Then::Claim) && !self.is_told;
         self.began
             .filter(|_| is_bounded)
             .map(|began| began + REQUEST_TIMEOUT)

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use basalt_engine::mvcc::Reader;
+use basalt_engine::types::Term;
 use basalt_engine::watch::{CreateRequest, Left, Message, Outlet, StreamId, Watchers};
 use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Status};
 use basalt_pb::hot::{Malformed, Wire, WireType};
@@ -23,6 +25,7 @@ use super::services::Services;
 pub(super) struct Watches {
     watchers: Watchers<CallId>,
     streams: HashMap<CallId, Stream>,
+    listeners: Listeners,
     /// When each stream with a watcher that wants it is told of progress; the number tells apart what is due at once.
     ticks: BTreeMap<(Instant, u64), CallId>,
     /// Streams that get their first tick at the next turn, which knows the time.
@@ -51,11 +54,41 @@ enum WatchRequest<'a> {
 }
 
 /// Where the engine's messages go.
-struct Out<'c, C>(&'c mut C);
+struct Out<'c, C>(&'c mut C, &'c mut Listeners);
+
+/// Calls of other services that hear of keys, each by one watcher of its own.
+#[derive(Default)]
+struct Listeners {
+    /// With the number of the watcher: a call may have several, one after the other.
+    streams: HashMap<CallId, (StreamId, u64)>,
+    made: u64,
+    heard: Vec<Heard>,
+}
+
+/// What a call was told.
+pub(super) struct Heard {
+    pub(super) call: CallId,
+    watcher: u64,
+    /// A `WatchResponse`.
+    pub(super) message: Vec<u8>,
+}
 
 impl<C: Calls> Outlet<CallId> for Out<'_, C> {
     fn send(&mut self, to: CallId, message: &Message<'_>) -> bool {
-        self.0.send(to, |out| message.write(out)) == Flow::Ready
+        let Out(calls, listeners) = self;
+        if !listeners.streams.is_empty()
+            && let Some((_, watcher)) = listeners.streams.get(&to)
+        {
+            let mut heard = Heard {
+                call: to,
+                watcher: *watcher,
+                message: Vec::new(),
+            };
+            message.write(&mut heard.message);
+            listeners.heard.push(heard);
+            return false;
+        }
+        calls.send(to, |out| message.write(out)) == Flow::Ready
     }
 
     fn has_room(&mut self, to: CallId) -> bool {
@@ -74,6 +107,7 @@ impl Watches {
         Watches {
             watchers: Watchers::new(hub, config.net_loop as usize, fragment_bytes),
             streams: HashMap::new(),
+            listeners: Listeners::default(),
             ticks: BTreeMap::new(),
             fresh: Vec::new(),
             ticks_made: 0,
@@ -95,6 +129,50 @@ impl Watches {
         if let Some(stream) = self.streams.get(&call) {
             self.watchers.on_writable(stream.id);
         }
+    }
+
+    /// Lets a call hear of keys: `take_heard` has what it is told.
+    pub(super) fn listen(
+        &mut self,
+        calls: &mut impl Calls,
+        call: CallId,
+        request: &CreateRequest<'_>,
+        reader: &Reader,
+        term: Term,
+    ) {
+        let id = self.watchers.open(call);
+        self.listeners.made += 1;
+        let number = self.listeners.made;
+        let before = self.listeners.streams.insert(call, (id, number));
+        assert!(before.is_none());
+        let out = &mut Out(calls, &mut self.listeners);
+        self.watchers.create(id, request, reader, term, out);
+        self.hear_more(call);
+    }
+
+    /// It hears nothing more, if it did.
+    pub(super) fn unlisten(&mut self, call: CallId) {
+        if let Some((id, _)) = self.listeners.streams.remove(&call) {
+            self.watchers.close(id);
+        }
+    }
+
+    /// A call that has taken what it heard wants more.
+    pub(super) fn hear_more(&mut self, call: CallId) {
+        if let Some((id, _)) = self.listeners.streams.get(&call) {
+            self.watchers.on_writable(*id);
+        }
+    }
+
+    /// What calls have heard since the last time.
+    pub(super) fn take_heard(&mut self) -> Vec<Heard> {
+        std::mem::take(&mut self.listeners.heard)
+    }
+
+    /// Whether it comes from the watcher that its call has now.
+    pub(super) fn is_current(&self, heard: &Heard) -> bool {
+        let now = self.listeners.streams.get(&heard.call);
+        now.is_some_and(|(_, watcher)| *watcher == heard.watcher)
     }
 
     /// Ends the calls of which `is_meant` is true.
@@ -125,7 +203,8 @@ impl Watches {
             if let Some(stream) = self.streams.get(&call) {
                 let term = backend.published().applied_term();
                 let id = stream.id;
-                self.watchers.tell_progress(id, term, &mut Out(calls));
+                let out = &mut Out(calls, &mut self.listeners);
+                self.watchers.tell_progress(id, term, out);
                 self.arm(call, now);
             }
         }
@@ -171,7 +250,6 @@ impl<B: Backend> Services<B> {
             Ok(WatchRequest::Create(body)) => Some(read_create(body)),
             _ => None,
         };
-        let out = &mut Out(calls);
         match (request, create) {
             (Err(why), _) | (_, Some(Err(why))) => {
                 watches.on_cancel(call);
@@ -183,9 +261,11 @@ impl<B: Backend> Services<B> {
                     watches.fresh.push(call);
                 }
                 let id = stream.id;
+                let out = &mut Out(calls, &mut watches.listeners);
                 watches.watchers.create(id, &create, reader, term, out);
             }
             (Ok(WatchRequest::Cancel(id)), _) => {
+                let out = &mut Out(calls, &mut watches.listeners);
                 watches.watchers.cancel(stream.id, id, reader, term, out);
             }
             (Ok(WatchRequest::Progress), _) => watches.watchers.ask_progress(stream.id),
@@ -201,7 +281,7 @@ impl<B: Backend> Services<B> {
         now: Instant,
     ) -> Option<Instant> {
         let watches = &mut self.watches;
-        if watches.streams.is_empty() {
+        if watches.streams.is_empty() && watches.listeners.streams.is_empty() {
             return None;
         }
         let calls = &mut meter.count(Rpc::Watch, calls);
@@ -220,7 +300,8 @@ impl<B: Backend> Services<B> {
         }
         let term = published.applied_term();
         let reader = self.backend.reader();
-        let look = match watches.watchers.poll(reader, term, &mut Out(calls)) {
+        let out = &mut Out(calls, &mut watches.listeners);
+        let look = match watches.watchers.poll(reader, term, out) {
             Left::Nothing => None,
             Left::More => Some(now),
             Left::Reads => Some(now + WATCH_READ_RETRY),

@@ -1,5 +1,5 @@
 use basalt_net::reactor::Counter;
-use basalt_pb::paths::{auth, cluster, health, kv, lease, maintenance, watch};
+use basalt_pb::paths::{auth, cluster, election, health, kv, lease, lock, maintenance, watch};
 
 /// Counters of gRPC calls, each list indexed by method.
 #[derive(Debug)]
@@ -52,14 +52,17 @@ pub(super) fn labels(path: &'static str) -> (&'static str, &'static str, &'stati
         .expect("every path of the table has two parts");
     let kind = match path {
         watch::WATCH | lease::LEASE_KEEP_ALIVE => "bidi_stream",
-        kv::RANGE_STREAM | maintenance::SNAPSHOT | health::WATCH => "server_stream",
+        kv::RANGE_STREAM | maintenance::SNAPSHOT | health::WATCH | election::OBSERVE => {
+            "server_stream"
+        }
         _ => "unary",
     };
     (service, method, kind)
 }
 
-/// All methods of etcd's client port but Lock and Election, which it does not count.
-pub(super) const METHODS: [&str; 45] = [
+/// All methods of etcd's client port. From `SHOWN_WHEN_CALLED` on they are shown once they were called, as etcd does with what it
+/// registers late.
+pub(super) const METHODS: [&str; 52] = [
     kv::RANGE,
     kv::RANGE_STREAM,
     kv::PUT,
@@ -105,7 +108,15 @@ pub(super) const METHODS: [&str; 45] = [
     health::CHECK,
     health::WATCH,
     health::LIST,
+    lock::LOCK,
+    lock::UNLOCK,
+    election::CAMPAIGN,
+    election::PROCLAIM,
+    election::LEADER,
+    election::OBSERVE,
+    election::RESIGN,
 ];
+pub(super) const SHOWN_WHEN_CALLED: usize = 45;
 
 /// Go's names of the codes, by number.
 pub(super) const CODES: [&str; 17] = [

@@ -6,7 +6,7 @@ use basalt_net::reactor::{Counter, Stats};
 use basalt_pb::etcdserverpb;
 use basalt_pb::paths::maintenance;
 
-use super::calls::{CODES, Calls, METHODS, labels};
+use super::calls::{CODES, Calls, METHODS, SHOWN_WHEN_CALLED, labels};
 use super::histogram::{Histogram, Sum};
 use super::process::Process;
 use super::table::TABLE;
@@ -218,6 +218,10 @@ impl Scrape<'_> {
 
     fn feed_calls(&self, name: &str, family: &mut Family<'_>) {
         let mut methods: Vec<_> = METHODS.map(labels).into_iter().enumerate().collect();
+        methods.retain(|(index, _)| {
+            let started = || self.sum(|own| &own.calls.started[*index]);
+            *index < SHOWN_WHEN_CALLED || started() > 0.0
+        });
         methods.sort_by_key(|&(_, (service, method, kind))| (method, service, kind));
         let per_method = |family: &mut Family<'_>, counters: fn(&Calls) -> &[Counter]| {
             for &(index, (service, method, kind)) in &methods {
