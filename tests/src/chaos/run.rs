@@ -43,7 +43,7 @@ pub struct Report {
     pub revision: i64,
     /// Answers compared with the model, and unanswered calls that turned out to have taken effect.
     pub checked: order::Tally,
-    /// What the checker that ignores revisions says.
+    /// What the checker that ignores revisions says; long histories are too hard for it.
     pub verdict: linear::Verdict,
     /// From the healing of each fault to the next answer, the longest.
     pub slowest_return: Duration,
@@ -98,7 +98,10 @@ pub fn run(plan: &Plan) -> Result<Report, Violation> {
         calls.len()
     );
     let checked = order::check(&calls, &written)?;
-    let verdict = linear::check(&calls, LINEAR_STEPS_MAX)?;
+    let verdict = match calls.len() {
+        0..=LINEAR_CALLS_MAX => linear::check(&calls, LINEAR_STEPS_MAX)?,
+        _ => linear::Verdict::TooHard,
+    };
     Ok(Report {
         faults: chaos.faults,
         calls: (calls.len() as u64, answered),
@@ -258,4 +261,6 @@ fn ask<A: prost::Message + Default>(
 const RETURN_MAX: Duration = Duration::from_secs(20);
 /// Answers that show that the cluster works.
 const ANSWERS_AFTER: u64 = 20;
-const LINEAR_STEPS_MAX: usize = 20_000_000;
+const LINEAR_STEPS_MAX: usize = 200_000;
+/// Transactions join all keys into one part, and each step looks at all of its calls: only short histories are for that checker.
+const LINEAR_CALLS_MAX: usize = 2_000;
