@@ -54,7 +54,10 @@ impl Puts {
         let start = cpu_time();
         for _ in 0..puts {
             let key = key(self.random.u64(..self.keys));
-            self.store.write().put(&key, &VALUE, NONE);
+            self.store
+                .write()
+                .put(&key, &VALUE, NONE)
+                .expect("in memory");
         }
         self.store.publish();
         let spent = cpu_time() - start;

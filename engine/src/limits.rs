@@ -165,9 +165,23 @@ pub const INNER_CHILDREN_MAX: usize = 56;
 /// Bytes of keys of one node, unless it holds a single key: what an insert may have to copy besides the node.
 pub const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of one page of the index in a checkpoint, but for a page of one longer key: large enough that the table of all pages is small,
-/// small enough to be read for one key.
-pub const INDEX_PAGE_BYTES: usize = 16 << 10;
+/// Bytes of a file of pages of the index that are read at once where the neighbours of a page are of use too: about 30 of them.
+pub const INDEX_READ_BYTES: u64 = 64 << 10;
+
+/// Bytes that a leaf of short keys takes in memory, with them.
+pub const LEAF_BYTES: u64 = 4 << 10;
+
+/// Bytes of leaves that may be in memory however little is allowed: what one slice of work needs at once, so that it gets on.
+pub const INDEX_BYTES_MIN: u64 = 4 << 20;
+
+/// Leaves that a checkpoint names under one pin where it has nothing to write.
+pub const INDEX_SLICE_LEAVES: usize = 2048;
+
+/// Leaves of which the tree hears in one turn where a checkpoint has written them.
+pub const INDEX_SETTLE_A_TURN: usize = 256;
+
+/// Leaves that are looked at in one turn to give memory back.
+pub const INDEX_LOOKS_A_TURN: usize = 1024;
 
 /// Levels of the index. A level has at least 28 children when it is split off, so this is never reached.
 pub const TREE_LEVELS_MAX: usize = 16;

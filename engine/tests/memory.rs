@@ -53,7 +53,10 @@ fn reads_allocate_nothing_in_steady_state() {
     for round in 0..3 {
         for key in 0..5000 {
             let key = format!("key{key:05}");
-            store.write().put(key.as_bytes(), &[round; 100], LeaseId(0));
+            store
+                .write()
+                .put(key.as_bytes(), &[round; 100], LeaseId(0))
+                .unwrap();
         }
         store.publish();
     }
@@ -103,7 +106,8 @@ fn compaction_gives_the_memory_of_the_history_back() {
             let key = format!("key{key:05}");
             store
                 .write()
-                .put(key.as_bytes(), &[round; 1000], LeaseId(0));
+                .put(key.as_bytes(), &[round; 1000], LeaseId(0))
+                .unwrap();
         }
         store.publish();
     }
@@ -115,7 +119,7 @@ fn compaction_gives_the_memory_of_the_history_back() {
     }
     // The epoch frees a few pins later.
     for _ in 0..8 {
-        store.write().put(b"another", b"value", LeaseId(0));
+        store.write().put(b"another", b"value", LeaseId(0)).unwrap();
         store.publish();
         store.compact(store.revision()).unwrap();
         while store.poll_space(500).unwrap() {}

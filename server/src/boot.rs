@@ -153,7 +153,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     let recovered = wal::recover(
         &mut disk,
         &recover,
-        &mut |event| boot.on_event(event),
+        &mut |event, disk| boot.on_event(event, disk),
         &mut |Progress {
                   done_bytes,
                   total_bytes,
@@ -175,7 +175,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
             "restarting local member"
         );
     }
-    let replica = boot.start(recovered)?;
+    let replica = boot.start(recovered, &mut disk)?;
     Ok(Booted {
         dir,
         replica,

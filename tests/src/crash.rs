@@ -109,6 +109,19 @@ impl State {
         }
     }
 
+    /// Reads the pages of the index that the next entry changes; false if that fails.
+    fn fetch(&mut self, disk: &mut Sim) -> bool {
+        let key = (self.applied + 1).to_be_bytes();
+        for key in [&key[..], b"hot"] {
+            while let Err(need) = self.store.view().meta_at(key, i64::MAX).map(|_| ()) {
+                if self.store.read_now(need, disk).is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Adds an entry under a key of its own, and often another record that the next one replaces. Some entries grant a lease, on
     /// which their key hangs or none, some change one, and some end one that has no key.
     fn apply(&mut self, (term, crc): Entry) {
@@ -117,9 +130,11 @@ impl State {
         let mut value = term.to_le_bytes().to_vec();
         value.extend_from_slice(&crc.to_le_bytes());
         let mut write = self.store.write();
-        write.put(&self.applied.to_be_bytes(), &value, lease);
+        let put = write.put(&self.applied.to_be_bytes(), &value, lease);
+        put.expect("it was fetched");
         if self.applied % 16 < 11 {
-            write.put(b"hot", &vec![1; small(self.applied % 7) * 40], LeaseId(0));
+            let put = write.put(b"hot", &vec![1; small(self.applied % 7) * 40], LeaseId(0));
+            put.expect("it was fetched");
         }
         write.finish();
     }
@@ -307,7 +322,7 @@ pub fn read_with(disk: &mut Sim, accept_data_loss: bool) -> Result<Read, Corrupt
     let mut log = state.log(disk)?;
     let floor = log.len() as u64;
     let mut committed = floor;
-    let mut on_event = |event: Replayed<'_>| match event {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| match event {
         Replayed::Run(run, hard) => {
             assert_eq!(run.first.0, log.len() as u64 + 1, "a gap or a repetition");
             push(&mut log, &run);
@@ -546,6 +561,9 @@ impl Member {
         }
         let state = &mut self.state;
         for entry in &self.log[small(state.applied)..small(upto.0)] {
+            if !state.fetch(&mut self.disk) {
+                return;
+            }
             state.apply(*entry);
         }
         if self.rng.bool() && !state.compact(&mut self.disk) {
@@ -567,10 +585,10 @@ impl Member {
         };
         if made {
             let files = job.take_files();
-            state.store.on_checkpoint(&files);
             let is_named = |number: &u64| files.named().contains(number);
             let mut unnamed = std::mem::replace(&mut state.named, files.named().to_vec());
             unnamed.retain(|number| !is_named(number));
+            state.store.on_checkpoint(files);
             self.disk.mark.checkpoint = upto.0;
             self.wal.release(upto, &unnamed);
         }

@@ -50,7 +50,7 @@ fn directory(seed: u64, is_clean: bool, has_segments: bool) -> TempDir {
         segments: &named,
         ..RecoverConfig::default()
     };
-    let recovered = recover(&mut disk, &config, &mut |_| {}, &mut |_| {}).expect("whole");
+    let recovered = recover(&mut disk, &config, &mut |_, _| {}, &mut |_| {}).expect("whole");
     let mut wal = recovered.wal;
     let mut rng = Rng::with_seed(seed);
     let mut hard = HardState {
@@ -118,7 +118,8 @@ fn checkpoint_of_segments(disk: &mut dyn Disk) -> Result<Vec<u64>, Corrupt> {
     });
     for place in 0..400 {
         let key = format!("key-{}", place % 100);
-        store.write().put(key.as_bytes(), &[b'v'; 900], LeaseId(0));
+        let put = store.write().put(key.as_bytes(), &[b'v'; 900], LeaseId(0));
+        put.expect("in memory");
     }
     store.compact(100).expect("a revision");
     while store.poll_space(1000).expect("in memory") {}

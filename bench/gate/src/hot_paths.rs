@@ -53,7 +53,7 @@ fn put(times: u64) {
     for _ in 0..times {
         for _ in 0..BATCH {
             let key = key(random.u64(..KEYS));
-            black_box(store.write().put(&key, &VALUE, LeaseId(0)));
+            black_box(store.write().put(&key, &VALUE, LeaseId(0))).expect("in memory");
         }
         store.publish();
     }

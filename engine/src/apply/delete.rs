@@ -137,7 +137,7 @@ impl DeleteJob {
     /// Deletes within `slice`.
     ///
     /// # Errors
-    /// `More`.
+    /// `More`, or a page must be read first; what was deleted so far is counted.
     pub(super) fn delete(
         &mut self,
         write: &mut Write<'_>,
@@ -156,7 +156,7 @@ impl DeleteJob {
         let visited = write.delete_range(range, &mut self.resume, &mut left, |_| *deleted += 1);
         slice.records -= (most.records - left.records) * APPLY_RECORDS_A_DELETE;
         slice.bytes = left.bytes;
-        match visited {
+        match visited? {
             Visited::End => Ok(()),
             Visited::More | Visited::Stopped => Err(Halt::More),
         }

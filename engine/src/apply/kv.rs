@@ -27,7 +27,7 @@ impl Machine {
         let revision = self.store.revision() + 1;
         let outcome = if is_plain(request) {
             let mut write = self.store.write();
-            write.put(request.key, request.value, LeaseId(request.lease));
+            write.put(request.key, request.value, LeaseId(request.lease))?;
             assert!(write.finish() == revision);
             Outcome::Put { revision, term }
         } else {
@@ -85,7 +85,7 @@ pub(super) fn put_with_previous(
     let mut value = request.value;
     let previous = match request.prev_kv || request.ignore_value {
         true => write.get(request.key)?,
-        false => write.meta(request.key),
+        false => write.meta(request.key)?,
     };
     match &previous {
         Some(previous) => {
@@ -104,7 +104,7 @@ pub(super) fn put_with_previous(
         None if request.ignore_value || request.ignore_lease => return Ok(None),
         None => {}
     }
-    write.put(request.key, value, lease);
+    write.put(request.key, value, lease)?;
     Ok(Some(()))
 }
 
@@ -112,7 +112,7 @@ pub(super) fn put_with_previous(
 /// wanted.
 ///
 /// # Errors
-/// A record must be read first; nothing is deleted.
+/// Something must be read first. Nothing is deleted, if the index of a range was read before.
 pub(super) fn delete_range(
     write: &mut Write<'_>,
     request: &DeleteRangeRequest<'_>,
@@ -121,27 +121,27 @@ pub(super) fn delete_range(
     let range = KeyRange::new(request.key, request.range_end);
     let deleted = if request.prev_kv {
         let view = write.view();
-        let count = view.count_newest(&range);
+        let count = view.count_newest(&range)?;
         hot::put_uint_field(out, DELETED, count);
         write_previous(&view, &range, out)?;
-        delete_all(write, &range)
+        delete_all(write, &range)?
     } else {
-        let deleted = delete_all(write, &range);
+        let deleted = delete_all(write, &range)?;
         hot::put_uint_field(out, DELETED, deleted);
         deleted
     };
     Ok(deleted)
 }
 
-fn delete_all(write: &mut Write<'_>, range: &KeyRange<'_>) -> u64 {
+fn delete_all(write: &mut Write<'_>, range: &KeyRange<'_>) -> Result<u64, NeedRead> {
     if let KeyRange::Single(key) = range {
-        return u64::from(write.delete(key).is_some());
+        return Ok(u64::from(write.delete(key)?.is_some()));
     }
     let mut deleted = 0;
     let mut resume = Resume::default();
     let mut unbounded = SliceBound::NONE;
-    write.delete_range(range, &mut resume, &mut unbounded, |_| deleted += 1);
-    deleted
+    write.delete_range(range, &mut resume, &mut unbounded, |_| deleted += 1)?;
+    Ok(deleted)
 }
 
 fn write_previous(

@@ -102,10 +102,15 @@ impl Machine {
         let used = deleted.max(1) * APPLY_RECORDS_A_DELETE;
         self.slice.records = self.slice.records.saturating_sub(used);
         self.slice.bytes = left.bytes;
-        if visited != Visited::End {
+        let halt = match visited {
+            Ok(Visited::End) => None,
+            Ok(Visited::More | Visited::Stopped) => Some(Halt::More),
+            Err(need) => Some(need.into()),
+        };
+        if let Some(halt) = halt {
             assert!(write.pause() == job.deleted);
             self.job = Some(Job::Revoke(job));
-            return Err(Halt::More);
+            return Err(halt);
         }
         let revision = write.finish();
         self.store.end_lease(id);

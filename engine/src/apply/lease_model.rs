@@ -368,7 +368,7 @@ impl Play {
             &mut resume,
             bound,
             |key| {
-                write.put(key.key, b"", key.lease);
+                write.put(key.key, b"", key.lease).expect("in memory");
                 core::ops::ControlFlow::Continue(())
             },
         )

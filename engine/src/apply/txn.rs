@@ -206,7 +206,7 @@ impl Run<'_> {
         write_revision(out, self.before + 1);
         let Self { write, value, .. } = self;
         if is_plain(request) {
-            write.put(request.key, request.value, LeaseId(request.lease));
+            write.put(request.key, request.value, LeaseId(request.lease))?;
             return Ok(());
         }
         if put_with_previous(write, request, value, out)?.is_some() {
@@ -225,18 +225,18 @@ impl Run<'_> {
             true => record.value,
             false => request.value,
         });
-        write.put(request.key, value, lease);
+        write.put(request.key, value, lease)?;
         Ok(())
     }
 
     /// The store's revision once `range` is deleted: the header of a deletion comes before it and depends on whether there is
     /// anything.
-    pub(super) fn revision_after(&self, range: &KeyRange<'_>) -> i64 {
+    pub(super) fn revision_after(&self, range: &KeyRange<'_>) -> Result<i64, NeedRead> {
         let view = self.write.view();
-        match view.count_newest(range) > 0 {
+        Ok(match view.count_newest(range)? > 0 {
             true => self.before + 1,
             false => view.revision(),
-        }
+        })
     }
 
     fn delete_range(
@@ -245,7 +245,7 @@ impl Run<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), NeedRead> {
         let range = KeyRange::new(request.key, request.range_end);
-        let revision = self.revision_after(&range);
+        let revision = self.revision_after(&range)?;
         write_revision(out, revision);
         delete_range(&mut self.write, request, out)?;
         assert!(self.write.view().revision() == revision);
@@ -276,7 +276,8 @@ fn choose(view: &View<'_>, request: &TxnRequest<'_>, path: &mut Vec<bool>) -> Re
     Ok(())
 }
 
-/// Reads what the ops on the path will read, so that running them cannot meet a segment on disk.
+/// Reads what the ops on the path will read or change, so that running them cannot meet a page or a
+/// segment on disk.
 fn prefetch(
     view: &View<'_>,
     request: &TxnRequest<'_>,
@@ -288,6 +289,7 @@ fn prefetch(
         let each = |_: &Record<'_>| ControlFlow::Continue(());
         view.visit(&range, revision, want, &mut resume, SliceBound::NONE, each)
     };
+    let newest = view.revision();
     for op in taken(request, path) {
         match op {
             RequestOp::Range(request) => {
@@ -299,22 +301,25 @@ fn prefetch(
                     true => Want::Keys,
                     false => Want::Values,
                 };
-                let revision = RangeQuery::revision_of(&request, view.revision());
+                let revision = RangeQuery::revision_of(&request, newest);
                 read(request.key, request.range_end, revision, want)?;
             }
-            RequestOp::Put(request) if !is_plain(&request) => {
-                read(request.key, &[], view.revision(), Want::Values)?;
+            RequestOp::Put(request) => {
+                let want = match is_plain(&request) {
+                    true => Want::Keys,
+                    false => Want::Values,
+                };
+                read(request.key, &[], newest, want)?;
             }
-            RequestOp::DeleteRange(request) if request.prev_kv => {
-                read(
-                    request.key,
-                    request.range_end,
-                    view.revision(),
-                    Want::Values,
-                )?;
+            RequestOp::DeleteRange(request) => {
+                let want = match request.prev_kv {
+                    true => Want::Values,
+                    false => Want::Keys,
+                };
+                read(request.key, request.range_end, newest, want)?;
             }
             RequestOp::Txn(inner) => prefetch(view, &inner, path)?,
-            RequestOp::Put(_) | RequestOp::DeleteRange(_) | RequestOp::None => {}
+            RequestOp::None => {}
         }
     }
     Ok(())

@@ -321,7 +321,7 @@ impl Running {
             Some(Part::Delete(job)) => job,
             Some(Part::Range(_)) => unreachable!("the step is the same"),
             None => {
-                write_revision(&mut self.body, run.revision_after(&range));
+                write_revision(&mut self.body, run.revision_after(&range)?);
                 Box::default()
             }
         };

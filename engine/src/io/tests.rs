@@ -40,7 +40,7 @@ fn round_trip(kind: WalIoKind) {
         limits,
         ..RecoverConfig::default()
     };
-    let mut wal = recover(&mut disk, &config, &mut |_| {}, &mut |_| {})
+    let mut wal = recover(&mut disk, &config, &mut |_, _| {}, &mut |_| {})
         .unwrap()
         .wal;
     let mut io = dir.wal_io(kind).unwrap();
@@ -73,7 +73,7 @@ fn round_trip(kind: WalIoKind) {
     drive(&mut wal, &mut io, &mut disk);
     drop((io, wal));
     let mut entries = 0;
-    let mut on_event = |event: Replayed<'_>| {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| {
         if let Replayed::Run(run, _) = event {
             entries += u64::from(run.count);
         }

@@ -67,7 +67,9 @@ impl Aside {
         disk: &mut dyn Disk,
         need: NeedRead,
     ) -> Result<(), BadSegment> {
-        let NeedRead::Frame { frame: index, .. } = need;
+        let NeedRead::Frame { frame: index, .. } = need else {
+            unreachable!("jobs walk records, and leaves without looking into pages");
+        };
         let file = || reader.pin().view().log.file_of(need).map(Arc::clone);
         // Not held across the read: no memory of any store is freed under a pin.
         let Some(from) = file() else {

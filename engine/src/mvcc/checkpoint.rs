@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::aside::Aside;
 use super::digest::Digests;
 use super::hold::{Hold, HoldRefused};
-use super::page::{BadIndex, IndexCursor};
+use super::page::{BadIndex, IndexCursor, IndexWritten};
 use super::revlog::directory::{Body, Directory, Place};
 use super::revlog::file::{FileRef, SegmentFile};
 use super::revlog::frame::WORD_MAX;
@@ -15,8 +15,9 @@ use super::view::Record;
 use crate::disk::{Disk, DiskError};
 
 /// Writes the segments that have no file yet, then the content of a checkpoint: the marks, which
-/// file holds which segment, and the index, all as of the revision that was newest when it began.
-/// No later compaction drops anything until it is dropped.
+/// file holds which segment, and what names the pages of the index, of which it writes those that are
+/// new, all as of the revision that was newest when it began. No later compaction drops anything until
+/// it is dropped, and none takes a key out of the index.
 pub struct CheckpointCursor {
     reader: Reader,
     /// As it was then; the segments below `made` are sealed.
@@ -28,6 +29,8 @@ pub struct CheckpointCursor {
     file_next: u64,
     /// The number of the file that is being written.
     making: Option<u64>,
+    /// The number of the file of the index's pages.
+    index_number: u64,
     /// By ascending segment.
     written: Vec<Written>,
     /// The next segment, first of the walk that writes files, then of the one that names them.
@@ -57,6 +60,7 @@ struct Written {
 /// What a durable checkpoint names and what was written for it, for [`Store::on_checkpoint`].
 pub struct CheckpointFiles {
     written: Vec<Written>,
+    index: IndexWritten,
     named: Vec<u64>,
 }
 
@@ -100,16 +104,18 @@ pub enum BadCheckpoint {
     Short,
     /// A file of the revision log that it names.
     Segment(BadSegment),
-    /// The pages of the index.
+    /// What names the pages of the index.
     Index(BadIndex),
 }
 
 impl Store {
-    /// Begins a checkpoint of the newest state, which it publishes; seals the open segment.
+    /// Begins a checkpoint of the newest state, which it publishes; seals the open segment. The tree must have heard of all
+    /// of the one before (`settle`): what is left of that is done at once.
     ///
     /// # Errors
     /// `Full` if too many jobs are in flight.
     pub fn checkpoint(&mut self) -> Result<CheckpointCursor, HoldRefused> {
+        while self.settle() {}
         self.publish();
         let marks = self.marks;
         let reader = self.reader();
@@ -120,30 +126,36 @@ impl Store {
         self.publish();
         let directory = Arc::clone(self.log.directory());
         let made = self.log.sealed();
-        // More than enough: each segment gets at most one.
-        let file_next = self.log.draw_files(u64::from(made));
+        // More than enough: each segment gets at most one, and the index.
+        let number = self.log.draw_files(1 + u64::from(made));
+        let memory = self.tree.memory();
+        let dirty = memory.leaves - memory.clean;
+        let file = self.pages.draw();
+        let index = IndexCursor::new(&self.view(), &self.walks, &self.pages, dirty, file, number);
         Ok(CheckpointCursor {
             reader,
             directory,
             made,
             _hold: hold,
             marks,
-            file_next,
+            file_next: number + 1,
             making: None,
+            index_number: number,
             written: Vec::new(),
             at: 0,
             named: Vec::new(),
-            index: IndexCursor::new(&self.view()),
+            index,
             aside: Aside::default(),
             phase: Phase::Files,
         })
     }
 
     /// Hears that a checkpoint is durable: its files hold what they were made from.
-    pub fn on_checkpoint(&mut self, files: &CheckpointFiles) {
+    pub fn on_checkpoint(&mut self, files: CheckpointFiles) {
         for Written { body, file } in &files.written {
             self.log.on_filed(body, file);
         }
+        self.on_index_written(files.index);
         self.is_dirty = true;
     }
 }
@@ -199,15 +211,17 @@ impl CheckpointCursor {
     }
 
     /// Appends about `bytes` more of the content to `out`, the index in slices under a pin of their
-    /// own; records that are not in memory are read from `disk`. False at the end.
+    /// own; writes new pages of it to `disk`, and reads records from there that are not in memory. False
+    /// at the end.
     ///
     /// # Errors
-    /// They cannot be read: the checkpoint is given up, see `abandon`.
+    /// The disk's, or something that is read is damaged: the checkpoint is given up, see `abandon`.
     pub fn next_chunk(
         &mut self,
         out: &mut Vec<u8>,
         bytes: usize,
         disk: &mut dyn Disk,
+        salt: u64,
     ) -> Result<bool, BadSegment> {
         assert!(self.phase != Phase::Files);
         let end = out.len().saturating_add(bytes);
@@ -222,7 +236,6 @@ impl CheckpointCursor {
         }
         while self.phase == Phase::Names {
             let Some((id, place)) = self.next_place() else {
-                self.named.sort_unstable();
                 out.push(KIND_INDEX);
                 self.phase = Phase::Index;
                 break;
@@ -254,11 +267,14 @@ impl CheckpointCursor {
             if out.len() >= end {
                 return Ok(true);
             }
-            let more = self.aside.run(&self.reader, disk, |view| {
-                self.index.next_slice(&view, out, end)
-            })?;
-            if !more {
+            // No pin while the disk is written to.
+            let index = &mut self.index;
+            self.aside
+                .run(&self.reader, disk, |view| index.look(&view))?;
+            if !self.index.write(disk, salt, out)? {
                 write_end(out, self.named.len() as u64);
+                self.named.extend(self.index.named());
+                self.named.sort_unstable();
                 self.phase = Phase::End;
             }
         }
@@ -271,6 +287,7 @@ impl CheckpointCursor {
         assert!(self.phase == Phase::End);
         CheckpointFiles {
             written: std::mem::take(&mut self.written),
+            index: self.index.take_written(),
             named: std::mem::take(&mut self.named),
         }
     }
@@ -281,8 +298,9 @@ impl CheckpointCursor {
     /// The disk's first; the next start removes what is left then.
     pub fn abandon(&self, disk: &mut dyn Disk) -> Result<(), DiskError> {
         let written = self.written.iter().map(|it| it.file.number);
+        let index = self.index.is_making().then_some(self.index_number);
         let mut result = Ok(());
-        for number in written.chain(self.making) {
+        for number in written.chain(self.making).chain(index) {
             result = result.and(SegmentFile::abandon(disk, number));
         }
         result
@@ -466,8 +484,9 @@ pub(super) const MAGIC: &[u8; 8] = b"basaltkv";
 /// The records themselves follow: how a restored snapshot begins.
 pub(super) const FORMAT_RECORDS: u32 = 1;
 
-/// The digests and the files of the segments follow.
-pub(super) const FORMAT_SEGMENTS: u32 = 3;
+/// The digests and the files of the segments follow, and what names the pages of the index. (2 and 3 held the pages
+/// themselves.)
+pub(super) const FORMAT_SEGMENTS: u32 = 4;
 
 /// Magic, format, three marks.
 pub(super) const HEAD_BYTES: usize = 8 + 4 + 3 * 8;
@@ -485,5 +504,5 @@ pub(super) const KIND_RECORD: u8 = 1;
 pub(super) const KIND_END: u8 = 2;
 pub(super) const KIND_SEGMENT: u8 = 3;
 
-/// The pages of the index follow, and after their table the end.
+/// What names the pages of the index follows, then the end.
 pub(super) const KIND_INDEX: u8 = 4;

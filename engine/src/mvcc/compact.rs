@@ -135,7 +135,7 @@ impl Store {
             Ok(false) => self.space.job = Some(job),
             Err(need) => {
                 self.space.job = Some(job);
-                let part = self.log.directory().part_of(need);
+                let part = self.part_of(need);
                 return Err(part.expect("it was missing just now"));
             }
             Ok(true) => {
@@ -158,7 +158,9 @@ impl Store {
         pages: &Pages,
         bytes: usize,
     ) -> Result<(), BadSegment> {
-        let NeedRead::Frame { frame, .. } = part.need;
+        let NeedRead::Frame { frame, .. } = part.need else {
+            return self.on_part(part, pages, bytes);
+        };
         let directory = self.log.directory();
         if directory.part_of(part.need) == Some(*part)
             && let Some(file) = directory.file_of(part.need)
@@ -394,6 +396,10 @@ impl Job {
                     (*segment, *word) = (id, 0);
                 }
                 while let Some(next) = doomed.tombstones.next(*word) {
+                    // A checkpoint names leaf by leaf: none may go or be merged while it walks.
+                    if Arc::strong_count(&store.walks) > 1 {
+                        *budget = 0;
+                    }
                     if *budget == 0 {
                         return Ok(false);
                     }
@@ -470,10 +476,9 @@ impl Store {
         let Some(stored) = directory.record(at, Some(aside))? else {
             return Ok(());
         };
-        let newest = self
-            .tree
-            .root()
-            .get(stored.key())
+        let found = self.tree.root().get(stored.key());
+        let newest = found
+            .map_err(|page| self.view().missing(page))?
             .map(|(leaf, index)| leaf.entry(index).at);
         if newest == Some(at) {
             self.tree.remove(stored.key());

@@ -69,11 +69,11 @@ mod tests {
             ..StoreConfig::default()
         });
         for value in [b"1", b"2", b"3"] {
-            store.write().put(b"a", value, LeaseId(0));
-            store.write().put(b"b", value, LeaseId(7));
+            store.write().put(b"a", value, LeaseId(0)).unwrap();
+            store.write().put(b"b", value, LeaseId(7)).unwrap();
         }
-        store.write().delete(b"b");
-        store.write().put(b"c", last, LeaseId(0));
+        store.write().delete(b"b").unwrap();
+        store.write().put(b"c", last, LeaseId(0)).unwrap();
         store.compact(6).unwrap();
         store
     }

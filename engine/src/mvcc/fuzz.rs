@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::checkpoint::{FORMAT_SEGMENTS, KIND_INDEX, SegmentEntry, write_end, write_head};
 use super::digest::Digests;
-use super::page::IndexWriter;
+use super::page;
 use super::revlog::Position;
 use super::revlog::file::SegmentFile;
 use super::revlog::frame::FrameAt;
@@ -64,7 +64,9 @@ pub fn revlog_record(data: &[u8]) {
     let (mut store, reader) = restore
         .finish(&mut disk, SALT, &mut |_, _| {})
         .expect("it was read just now");
+    rebuild::load_index(&mut store, &mut disk);
     rebuild::load_all(&mut store, &mut disk);
+    store.publish();
     let mut seen = 0;
     for rev in 1..=store.revision() {
         let mut resume = Resume::default();
@@ -107,11 +109,12 @@ fn write_index(segment: &SegmentEntry, disk: &mut MemDisk, out: &mut Vec<u8>) ->
         entries.insert(stored.key(), entry_of(found, stored));
         word = found.after(stored).word;
     }
-    let mut writer = IndexWriter::default();
-    for (key, entry) in &entries {
-        writer.push(key, entry, out);
-    }
-    writer.finish(out);
+    page::fuzz::write_index(
+        entries.iter().map(|(key, entry)| (*key, entry)),
+        disk,
+        9,
+        out,
+    );
     true
 }
 

@@ -125,14 +125,14 @@ mod tests {
             ..StoreConfig::default()
         });
         for value in [b"1", b"2", b"3"] {
-            store.write().put(b"k", value, LeaseId(0));
+            store.write().put(b"k", value, LeaseId(0)).unwrap();
         }
-        store.write().delete(b"k");
+        store.write().delete(b"k").unwrap();
         store.publish();
         let mut history = History::take(&reader).unwrap();
         let held = revisions(&mut history);
         assert_eq!(held, [(2, 1), (3, 2), (4, 3), (5, 0)]);
-        store.write().put(b"k", b"4", LeaseId(0));
+        store.write().put(b"k", b"4", LeaseId(0)).unwrap();
         store.compact(6).unwrap();
         for _ in 0..100 {
             let _ = store.poll_space(1000).unwrap();

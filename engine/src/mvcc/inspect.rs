@@ -69,6 +69,16 @@ impl Restore {
     }
 }
 
+impl Restore {
+    /// Reads each file of pages of the index from one end to the other, and answers what is wrong with them.
+    pub fn inspect_index(&self, disk: &mut dyn Disk, salt: u64) -> Vec<BadSegment> {
+        match (self.index(), self.marks()) {
+            (Some(index), Some(marks)) => index.inspect(disk, salt, marks.revision),
+            _ => Vec::new(),
+        }
+    }
+}
+
 fn read(entry: &SegmentEntry, disk: &mut dyn Disk, salt: u64) -> Result<FramesReport, BadSegment> {
     let file = SegmentFile::open(disk, salt, &entry.file)?;
     let mut digest = 0u64;

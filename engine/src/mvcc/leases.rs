@@ -1,5 +1,6 @@
 //! The leases of a store: part of what is published, so that keys and what they hang on are always of one moment.
 
+use super::NeedRead;
 use super::range::{SliceBound, Visited};
 use super::store::{Store, Write};
 use crate::lease::{Attached, Change, Grants, GrantsImage, Lease};
@@ -53,20 +54,28 @@ impl Store {
 
 impl Write<'_> {
     /// Deletes the keys of `lease` in byte order. What it does is taken from `left`.
-    pub fn delete_leased(&mut self, lease: LeaseId, left: &mut SliceBound) -> Visited {
+    ///
+    /// # Errors
+    /// A page must be read first; the keys before are deleted.
+    pub fn delete_leased(
+        &mut self,
+        lease: LeaseId,
+        left: &mut SliceBound,
+    ) -> Result<Visited, NeedRead> {
         let mut key = Vec::new();
         loop {
             let Some(first) = self.attached().keys_from(lease, &[]).next() else {
-                return Visited::End;
+                return Ok(Visited::End);
             };
             if left.records == 0 || left.bytes == 0 {
-                return Visited::More;
+                return Ok(Visited::More);
             }
             key.clear();
             key.extend_from_slice(first);
+            let deleted = self.delete(&key)?;
+            assert!(deleted.is_some(), "only live keys are attached");
             left.records -= 1;
             left.bytes = left.bytes.saturating_sub(key.len());
-            self.delete(&key).expect("only live keys are attached");
         }
     }
 }

@@ -17,6 +17,7 @@ mod inspect;
 mod leases;
 mod page;
 mod range;
+mod resident;
 mod restore;
 mod revlog;
 mod store;
@@ -36,6 +37,7 @@ pub use range::{Counting, KeyRange, Resume, SliceBound, Visited, Want};
 pub use restore::{OnSegments, Restore};
 pub use revlog::{BadSegment, SegmentId};
 pub use store::{Pin, Reader, RevisionRefused, Sizes, Store, StoreConfig, Write};
+pub use tree::PageRef;
 pub use view::{Record, View};
 pub use wants::{NeedRead, PartRead};
 

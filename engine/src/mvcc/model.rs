@@ -25,7 +25,11 @@ pub fn fuzz_mvcc_model(data: &[u8]) {
     while let Some(op) = input.next() {
         match op % 16 {
             0..=5 => play.transaction(op >> 4, &mut input),
-            6 => play.store.publish(),
+            6 => match op >> 4 {
+                0..=7 => play.store.publish(),
+                8..=11 => _ = play.store.settle(),
+                some => play.evict(u64::from(some - 12) * 8192),
+            },
             7 => play.compact(&mut input),
             8 | 9 => play.poll(usize::from(op >> 4) * 3 + 1),
             10 => play.check_get(&mut input),
@@ -198,24 +202,43 @@ impl Play {
         }
     }
 
+    /// Lets at most `bytes` of the index stay that pages hold.
+    fn evict(&mut self, bytes: u64) {
+        self.store.page_bytes = bytes;
+        self.store.evict();
+        self.store.evict();
+        let memory = self.store.tree.memory();
+        assert!(memory.clean_bytes <= bytes || memory.leaves == 1);
+    }
+
     fn transaction(&mut self, changes: u8, input: &mut Input<'_>) {
-        let mut write = self.store.write();
-        let model = &mut self.model;
+        let (store, disk, model) = (&mut self.store, &mut self.disk, &mut self.model);
         let main = model.revision + 1;
         let mut sub = 0;
+        let mut done = 0;
         for _ in 0..changes % 5 + 1 {
             let key = input.key();
             let how = input.byte();
             let state = model.at(i64::MAX);
             let old = state.get(&key[..]).and_then(|(_, change)| change.as_ref());
-            let meta = write
-                .meta(&key)
-                .map(|record| (record.create_revision, record.version));
+            let meta = rebuild::ready(store, disk, |store| {
+                let write = store.resume(done);
+                let meta = write.meta(&key);
+                let meta = meta.map(|it| it.map(|record| (record.create_revision, record.version)));
+                assert_eq!(write.pause(), done);
+                meta
+            });
             assert_eq!(meta, old.map(|old| (old.create, old.version)));
             match how % 8 {
                 0 | 1 => {
                     let expected = old.map(|_| Revision::new(main, sub));
-                    assert_eq!(write.delete(&key), expected);
+                    let deleted = rebuild::ready(store, disk, |store| {
+                        let mut write = store.resume(done);
+                        let deleted = write.delete(&key);
+                        done = write.pause();
+                        deleted
+                    });
+                    assert_eq!(deleted, expected);
                     if expected.is_some() {
                         model.records.insert((main, sub), (key, None));
                         sub += 1;
@@ -235,8 +258,13 @@ impl Play {
                         bytes: 1000,
                     };
                     let mut each = |record: &Record<'_>| seen.push(record.key.to_vec());
-                    while write.delete_range(&range, &mut resume, &mut bound.clone(), &mut each)
-                        == Visited::More
+                    while rebuild::ready(store, disk, |store| {
+                        let mut write = store.resume(done);
+                        let mut left = bound;
+                        let visited = write.delete_range(&range, &mut resume, &mut left, &mut each);
+                        done = write.pause();
+                        visited
+                    }) == Visited::More
                     {}
                     assert_eq!(seen, expected);
                     for key in expected {
@@ -247,10 +275,13 @@ impl Play {
                 _ => {
                     let value = vec![how; usize::from(how) / 2];
                     let lease = i64::from(how % 3);
-                    assert_eq!(
-                        write.put(&key, &value, LeaseId(lease)),
-                        Revision::new(main, sub)
-                    );
+                    let made = rebuild::ready(store, disk, |store| {
+                        let mut write = store.resume(done);
+                        let made = write.put(&key, &value, LeaseId(lease));
+                        done = write.pause();
+                        made
+                    });
+                    assert_eq!(made, Revision::new(main, sub));
                     let (create, version) = old.map_or((main, 1), |o| (o.create, o.version + 1));
                     let put = Put {
                         value,
@@ -264,7 +295,7 @@ impl Play {
             }
         }
         model.revision += i64::from(sub > 0);
-        assert_eq!(write.finish(), model.revision);
+        assert_eq!(store.resume(done).finish(), model.revision);
     }
 
     fn compact(&mut self, input: &mut Input<'_>) {
@@ -335,10 +366,17 @@ impl Play {
             records: usize::from(slice % 16) + 1,
             bytes: usize::from(slice) * 8 + 1,
         };
-        self.store.publish();
-        let pin = self.reader.pin();
-        let (view, disk) = (pin.view(), &mut self.disk);
-        check_walks(&self.model, &view, disk, &range, rev, bound, form & 4 != 0);
+        let is_back = form & 4 != 0;
+        loop {
+            self.store.publish();
+            let pin = self.reader.pin();
+            let (view, disk) = (pin.view(), &mut self.disk);
+            let walked = check_walks(&self.model, &view, disk, &range, rev, bound, is_back);
+            drop(pin);
+            let Err(need) = walked else { return };
+            let read = self.store.read_now(need, &mut self.disk);
+            read.expect("just written");
+        }
     }
 
     fn check_hash(&mut self, input: &mut Input<'_>) {
@@ -364,6 +402,7 @@ impl Play {
             if let Some(answer) = job.poll(7, &mut self.disk).expect("just written") {
                 break answer;
             }
+            rebuild::load(&mut self.store, &mut self.disk);
             // The physical work may go on in between.
             rebuild::poll_space(&mut self.store, 5, &mut self.disk);
             self.store.publish();
@@ -399,10 +438,11 @@ impl Play {
             rebuild::recount(&made.content, &mut self.disk),
             digests.kept
         );
-        self.store.on_checkpoint(&made.files);
+        let named = made.files.named().to_vec();
+        self.store.on_checkpoint(made.files);
         assert_eq!(self.store.unfiled_bytes(), 0);
         // What no checkpoint names is removed, as after a real one.
-        let is_named = |number: &u64| made.files.named().binary_search(number).is_ok();
+        let is_named = |number: &u64| named.binary_search(number).is_ok();
         self.disk.files.retain(|file, _| match file {
             File::Segment(number) => is_named(number),
             _ => false,
@@ -425,11 +465,13 @@ impl Play {
 
     /// A pin shows one state, whatever the writer does meanwhile.
     fn check_old_pin(&mut self) {
+        rebuild::load_index(&mut self.store, &mut self.disk);
         self.store.publish();
         let reader = self.reader.clone();
         let pin = reader.pin();
         let old = self.model.clone();
-        self.store.write().put(b"pin", b"later", LeaseId(0));
+        let put = self.store.write().put(b"pin", b"later", LeaseId(0));
+        put.expect("all is in memory");
         let state = self.model.at(i64::MAX);
         let before = state
             .get(&b"pin"[..])
@@ -457,13 +499,15 @@ impl Play {
             rev,
             SliceBound::NONE,
             true,
-        );
+        )
+        .expect("all is in memory");
     }
 
     fn finish(mut self) {
         while self.store.finished() < self.store.compacted() {
             self.poll(100);
         }
+        rebuild::load_index(&mut self.store, &mut self.disk);
         self.check_attached();
         self.store.publish();
         let pin = self.reader.pin();
@@ -476,7 +520,8 @@ impl Play {
                 rev,
                 SliceBound::SLICE,
                 false,
-            );
+            )
+            .expect("all is in memory");
         }
     }
 }
@@ -503,7 +548,7 @@ fn check_walks(
     rev: i64,
     bound: SliceBound,
     is_back: bool,
-) {
+) -> Result<(), NeedRead> {
     let mut eyes = Eyes {
         view,
         disk,
@@ -513,7 +558,7 @@ fn check_walks(
     let mut counting = Counting::default();
     let counted = loop {
         let records = bound.records.min(1000);
-        if let Some(count) = eyes.look(|view| view.count(range, rev, &mut counting, records)) {
+        if let Some(count) = eyes.look(|view| view.count(range, rev, &mut counting, records))? {
             break count;
         }
     };
@@ -539,7 +584,7 @@ fn check_walks(
             } else {
                 view.visit(range, rev, Want::Keys, &mut resume, bound, each)
             }
-        });
+        })?;
         if visited == Visited::End {
             break;
         }
@@ -551,8 +596,9 @@ fn check_walks(
             let record = view.get_on(key, rev, Want::Values, &mut resume)?;
             assert_eq!(record.as_ref(), Some(expected));
             Ok(())
-        });
+        })?;
     }
+    Ok(())
 }
 
 /// Looks at one view and reads for itself what is not in memory.
@@ -563,13 +609,20 @@ struct Eyes<'v> {
 }
 
 impl Eyes<'_> {
-    fn look<T>(&mut self, mut at: impl FnMut(View<'_>) -> Result<T, NeedRead>) -> T {
+    /// # Errors
+    /// A page is needed: no leaf comes into a tree that is pinned.
+    fn look<T>(
+        &mut self,
+        mut at: impl FnMut(View<'_>) -> Result<T, NeedRead>,
+    ) -> Result<T, NeedRead> {
         loop {
             let need = match at(self.view.with(&self.aside)) {
-                Ok(seen) => return seen,
+                Ok(seen) => return Ok(seen),
                 Err(need) => need,
             };
-            let NeedRead::Frame { frame, .. } = need;
+            let NeedRead::Frame { frame, .. } = need else {
+                return Err(need);
+            };
             let file = self.view.log.file_of(need).expect("it was missing");
             let read = file.read(self.disk, frame).expect("just written");
             self.aside.put(file.number, frame, read);

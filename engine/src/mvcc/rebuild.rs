@@ -1,7 +1,12 @@
 //! Checkpoints of stores alone, on a disk in memory, for models and tests.
 
+use std::ops::ControlFlow;
+
 use super::revlog::Position;
-use super::{CheckpointCursor, CheckpointFiles, Reader, Restore, Store, StoreConfig};
+use super::{
+    CheckpointCursor, CheckpointFiles, KeyRange, NeedRead, Reader, Record, Restore, Resume,
+    SliceBound, Store, StoreConfig, Want,
+};
 use crate::disk::mem::MemDisk;
 use crate::disk::{Disk, DiskAnswer};
 
@@ -19,7 +24,7 @@ pub(super) fn write(mut cursor: CheckpointCursor, disk: &mut MemDisk) -> Made {
     {}
     let mut content = Vec::new();
     while cursor
-        .next_chunk(&mut content, 100, disk)
+        .next_chunk(&mut content, 100, disk, SALT)
         .expect("this disk does not fail")
     {}
     let files = cursor.take_files();
@@ -31,7 +36,7 @@ pub(super) fn write(mut cursor: CheckpointCursor, disk: &mut MemDisk) -> Made {
 pub(crate) fn chill(store: &mut Store, disk: &mut MemDisk) {
     let cursor = store.checkpoint().expect("nothing is compacted");
     let made = write(cursor, disk);
-    store.on_checkpoint(&made.files);
+    store.on_checkpoint(made.files);
     store.evict();
     store.publish();
 }
@@ -47,7 +52,10 @@ pub(crate) fn load(store: &mut Store, disk: &mut MemDisk) -> usize {
             other => panic!("{other:?}"),
         }
     }
-    store.publish_log();
+    match store.is_paused {
+        true => store.publish_log(),
+        false => store.publish(),
+    }
     parts.len()
 }
 
@@ -96,6 +104,33 @@ pub(super) fn read(
     restore
         .finish(disk, SALT, &mut |_, _| {})
         .expect("just written")
+}
+
+/// What `op` answers once it needs no page of the index any more.
+pub(super) fn ready<R>(
+    store: &mut Store,
+    disk: &mut MemDisk,
+    mut op: impl FnMut(&mut Store) -> Result<R, NeedRead>,
+) -> R {
+    loop {
+        match op(store) {
+            Ok(done) => return done,
+            Err(need) => store.read_now(need, disk).expect("just written"),
+        }
+    }
+}
+
+/// Takes the whole index into memory.
+pub(super) fn load_index(store: &mut Store, disk: &mut MemDisk) {
+    let bytes = std::mem::replace(&mut store.page_bytes, u64::MAX);
+    let (range, want) = (KeyRange::All, Want::Keys);
+    ready(store, disk, |store| {
+        let mut resume = Resume::default();
+        let each = |_: &Record<'_>| ControlFlow::Continue(());
+        let view = store.view();
+        view.visit(&range, i64::MAX, want, &mut resume, SliceBound::NONE, each)
+    });
+    store.page_bytes = bytes;
 }
 
 /// The sum of the hashes of the records that lie in the files.

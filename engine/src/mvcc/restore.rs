@@ -11,7 +11,6 @@ use super::revlog::file::SegmentFile;
 use super::revlog::record::{is_numbered, long, word};
 use super::revlog::{BadSegment, Kept, RevLog, SegmentId};
 use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
-use super::tree::Entry;
 use crate::disk::Disk;
 
 /// Rebuilds a store from a checkpoint's content and the files that it names.
@@ -96,11 +95,20 @@ impl Restore {
         }
     }
 
+    /// What it says of the index.
+    pub(super) fn index(&self) -> Option<&IndexLoad> {
+        match &self.content {
+            Content::Segments { index, .. } => index.as_deref(),
+            Content::Awaited | Content::Records { .. } => None,
+        }
+    }
+
     /// The numbers of the files that the content names, ascending.
     #[must_use]
     pub fn named(&self) -> Vec<u64> {
         let numbers = self.entries().iter().map(|entry| entry.file.number);
-        let mut named: Vec<u64> = numbers.collect();
+        let index = self.index().into_iter().flat_map(IndexLoad::named);
+        let mut named: Vec<u64> = numbers.chain(index).collect();
         named.sort_unstable();
         named
     }
@@ -138,14 +146,13 @@ impl Restore {
                 entries,
                 index,
             } => {
-                let index = index
-                    .ok_or(BadIndex::Short)
-                    .and_then(|index| index.finish());
-                let (index, attached) = index.map_err(BadCheckpoint::Index)?;
+                let index = index.ok_or(BadCheckpoint::Index(BadIndex::Short))?;
+                let index = index.finish(disk, salt);
+                let index = index.map_err(BadCheckpoint::Segment)?;
                 let kept = open_segments(&entries, disk, salt, on_segments)?;
                 let next_main = marks.revision + 1;
                 let log = RevLog::reopen(self.config, kept, made, file_next, next_main);
-                Store::with_log(marks, log, index, attached)
+                Store::with_log(self.config, marks, log, index)
             }
         };
         store.is_dirty = true;
@@ -176,14 +183,11 @@ impl Restore {
             (
                 _,
                 Content::Segments {
-                    entries,
-                    index: Some(index),
-                    ..
+                    index: Some(index), ..
                 },
             ) if !index.is_complete() => {
-                let has_record = |entry: &Entry| has_segment(entries, entry);
-                let taken = index.push(bytes, has_record);
-                Ok(Some(taken.map_err(BadCheckpoint::Index)?))
+                let taken = index.push(bytes).map_err(BadCheckpoint::Index)?;
+                Ok((taken > 0).then_some(taken))
             }
             (
                 KIND_INDEX,
@@ -322,23 +326,18 @@ impl Restore {
         let Some(value) = bytes[RECORD_HEAD_BYTES + key_len..].get(..value_len) else {
             return Ok(None);
         };
-        store.append(key, value, |_| Stamp {
+        let appended = store.append(key, value, |_| Stamp {
             main,
             sub,
             create,
             version,
             lease,
         });
+        assert!(appended.is_ok(), "no leaf of it was ever given back");
         *last = (main, sub);
         self.parts += 1;
         Ok(Some(RECORD_HEAD_BYTES + key_len + value_len))
     }
-}
-
-/// Whether the segment of an index entry's record is there, and begins no later.
-fn has_segment(segments: &[SegmentEntry], entry: &Entry) -> bool {
-    let found = segments.binary_search_by_key(&entry.at.segment, |it| it.file.segment);
-    found.is_ok_and(|found| segments[found].first_main <= entry.main)
 }
 
 /// Reads the tables of all segments; the records stay where they are until they are needed.

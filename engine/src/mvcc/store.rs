@@ -3,23 +3,33 @@ use std::sync::Arc;
 use super::compact::{CompactHash, Space};
 use super::digest::Digests;
 use super::hold::{Hold, HoldRefused, Holds};
+use super::page::{IndexFiles, LoadedIndex};
 use super::range::{KeyRange, Resume, SliceBound, Visited, Want};
+use super::revlog::RevLog;
 use super::revlog::directory::Directory;
 use super::revlog::log_view::LogView;
 use super::revlog::record::{Chain, Head};
-use super::revlog::{BadSegment, RevLog};
-use super::tree::{self, Bulk, Entry, Tree};
+use super::tree::{self, Entry, PageRef, Tree};
 use super::view::{Record, View};
 use super::wants::{NeedRead, PartRead};
-use crate::disk::Pages;
 use crate::lease::{Attached, Grants, GrantsImage};
-use crate::limits::{LEASE_BYTES, MVCC_SEGMENT_BYTES};
+use crate::limits::{INDEX_BYTES_MIN, LEASE_BYTES, MVCC_SEGMENT_BYTES};
 use crate::types::{LeaseId, Revision};
 
 /// The writer's end of the store: there is one, and only `apply` changes state through it.
 pub struct Store {
     pub(super) tree: Tree<Front>,
     pub(super) log: RevLog,
+    /// Shared with each walk of a checkpoint over the index.
+    pub(super) walks: Arc<()>,
+    /// Where the pages of the index lie.
+    pub(super) pages: IndexFiles,
+    /// Leaves that the newest checkpoint has written and the tree has not heard of.
+    pub(super) written: Vec<tree::Written>,
+    /// Bytes of leaves that may be in memory although pages hold them.
+    pub(super) page_bytes: u64,
+    /// Pages that came into memory since the last publish.
+    pub(super) came: Vec<PageRef>,
     pub(super) marks: Marks,
     pub(super) space: Space,
     /// Newest last, at most `COMPACT_HASHES_MAX`.
@@ -34,7 +44,7 @@ pub struct Store {
     /// Something changed since the last publish.
     pub(super) is_dirty: bool,
     /// Records came into memory or were given back since then.
-    is_log_dirty: bool,
+    pub(super) is_log_dirty: bool,
     /// The last change gave memory back: the next publish asks the epoch to free it soon.
     pub(super) is_freeing: bool,
 }
@@ -44,7 +54,8 @@ pub struct Store {
 pub struct StoreConfig {
     /// Bytes of one segment of the revision log.
     pub segment_bytes: usize,
-    /// Bytes of records that may be in memory although a file holds them.
+    /// Bytes of records and of leaves of the index that may be in memory although a file holds them. Leaves take half of it at
+    /// most, records what leaves do not.
     pub cache_bytes: u64,
 }
 
@@ -122,15 +133,19 @@ impl Store {
 
     pub(super) fn with_marks(config: StoreConfig, marks: Marks) -> (Self, Reader) {
         let log = RevLog::new(config);
-        Self::with_log(marks, log, Bulk::new(), Attached::default())
+        Self::with_log(config, marks, log, LoadedIndex::default())
     }
 
-    /// A store with this log and its index, whose keys hang on leases as `attached` says.
+    /// A store with this log and its index.
     pub(super) fn with_log(
+        config: StoreConfig,
         marks: Marks,
         log: RevLog,
-        index: Bulk,
-        attached: Attached,
+        LoadedIndex {
+            bulk: index,
+            files: pages,
+            attached,
+        }: LoadedIndex,
     ) -> (Self, Reader) {
         let hashes: Arc<[CompactHash]> = Arc::from([]);
         let front = Front {
@@ -145,6 +160,11 @@ impl Store {
         let store = Self {
             tree,
             log,
+            walks: Arc::default(),
+            pages,
+            written: Vec::new(),
+            page_bytes: (config.cache_bytes / 2).max(INDEX_BYTES_MIN),
+            came: Vec::new(),
             marks,
             space,
             hashes,
@@ -247,6 +267,9 @@ impl Store {
         self.is_dirty = false;
         self.is_log_dirty = false;
         self.is_freeing = false;
+        if !self.came.is_empty() {
+            self.log.directory().wants().on_pages(self.came.drain(..));
+        }
     }
 
     /// For the quota and Status.
@@ -270,35 +293,9 @@ impl Store {
     /// What reads missed since the last call and that is still missing.
     #[must_use]
     pub fn take_wanted(&self) -> Vec<PartRead> {
-        let directory = self.log.directory();
-        let wanted = directory.wants().take();
-        let parts = wanted.into_iter().map(|need| directory.part_of(need));
+        let wanted = self.log.directory().wants().take();
+        let parts = wanted.into_iter().map(|need| self.part_of(need));
         parts.flatten().collect()
-    }
-
-    /// Takes what was read: `bytes` of the pages are the file's. Readers see it after the next publish.
-    ///
-    /// # Errors
-    /// It is not what was written, and nobody knows what the records were.
-    pub fn on_part(
-        &mut self,
-        part: &PartRead,
-        pages: &Pages,
-        bytes: usize,
-    ) -> Result<(), BadSegment> {
-        self.is_log_dirty = true;
-        self.log.on_part(part, pages, bytes)
-    }
-
-    /// Whether it is still of use: it is missing, and the file is the segment's.
-    #[must_use]
-    pub fn is_wanted(&self, part: &PartRead) -> bool {
-        self.log.directory().part_of(part.need()) == Some(*part)
-    }
-
-    /// Gives back memory of records above the bound. Before a publish.
-    pub fn evict(&mut self) {
-        self.is_log_dirty |= self.log.evict();
     }
 
     /// Shows readers which records are in memory, and nothing else that is new; also in the middle of
@@ -320,20 +317,24 @@ impl Store {
     /// Whether any read can answer `NeedRead` now; if not, nothing needs to be fetched ahead.
     #[must_use]
     pub fn has_cold(&self) -> bool {
-        self.log.has_cold()
+        self.log.has_cold() || self.tree.memory().pages > 0
     }
 
     /// Adds a record to log and index. `stamp` makes revision, creation, version and lease out of
     /// what the key was.
+    ///
+    /// # Errors
+    /// A page must be read first; nothing is changed.
+    #[inline]
     pub(super) fn append(
         &mut self,
         key: &[u8],
         value: &[u8],
         stamp: impl FnOnce(Option<&Entry>) -> Stamp,
-    ) {
+    ) -> Result<(), NeedRead> {
         let (log, digests) = (&mut self.log, &mut self.marks.digests);
         let mut leases = (0, 0);
-        self.tree.upsert(key, |old| {
+        let done = self.tree.upsert(key, |old| {
             let chain = old.map_or(Chain::default(), |old| log.chain_after(old.at, old.main));
             let Stamp {
                 main,
@@ -378,7 +379,9 @@ impl Store {
             let (from, to) = (LeaseId(leases.0), LeaseId(leases.1));
             self.attached.change(key, from, to);
         }
+        // Nodes above a page may be copied already.
         self.is_dirty = true;
+        done.map_err(|page| self.view().missing(page))
     }
 }
 
@@ -401,12 +404,11 @@ impl Write<'_> {
     }
 
     /// As `get`, without the value; answered by the index.
-    #[must_use]
-    pub fn meta(&self, key: &[u8]) -> Option<Record<'_>> {
-        self.store
-            .view()
-            .meta_at(key, i64::MAX)
-            .expect("the newest entry is in the index")
+    ///
+    /// # Errors
+    /// A page must be read first.
+    pub fn meta(&self, key: &[u8]) -> Result<Option<Record<'_>>, NeedRead> {
+        self.store.view().meta_at(key, i64::MAX)
     }
 
     /// The state with this transaction's changes; its `revision` is the transaction's own once
@@ -428,8 +430,12 @@ impl Write<'_> {
     }
 
     /// Sets `key`. A key that was not live begins a new generation.
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Revision {
-        let (main, sub) = self.next_change();
+    ///
+    /// # Errors
+    /// A page must be read first; nothing is changed.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Result<Revision, NeedRead> {
+        let (main, sub) = (self.main, self.changes);
         self.store.append(key, value, |old| match old {
             Some(old) if old.is_live() => Stamp {
                 main,
@@ -445,33 +451,43 @@ impl Write<'_> {
                 version: 1,
                 lease: lease.0,
             },
-        });
-        Revision::new(main, i64::from(sub))
+        })?;
+        self.on_change();
+        Ok(Revision::new(main, i64::from(sub)))
     }
 
     /// Deletes `key`; `None` and no change if it is not live.
-    pub fn delete(&mut self, key: &[u8]) -> Option<Revision> {
-        self.meta(key)?;
-        let (main, sub) = self.next_change();
+    ///
+    /// # Errors
+    /// A page must be read first; nothing is changed.
+    pub fn delete(&mut self, key: &[u8]) -> Result<Option<Revision>, NeedRead> {
+        if self.meta(key)?.is_none() {
+            return Ok(None);
+        }
+        let (main, sub) = (self.main, self.changes);
         self.store.append(key, &[], |_| Stamp {
             main,
             sub,
             create: 0,
             version: 0,
             lease: 0,
-        });
-        Some(Revision::new(main, i64::from(sub)))
+        })?;
+        self.on_change();
+        Ok(Some(Revision::new(main, i64::from(sub))))
     }
 
     /// Deletes the live keys of `range` in key order and hands each to `each` just before, without
     /// its value. What it examines is taken from `left`.
+    ///
+    /// # Errors
+    /// A page must be read first; `resume` stands there, what lies before it is deleted.
     pub fn delete_range(
         &mut self,
         range: &KeyRange<'_>,
         resume: &mut Resume,
         left: &mut SliceBound,
         mut each: impl FnMut(&Record<'_>),
-    ) -> Visited {
+    ) -> Result<Visited, NeedRead> {
         let mut keys = Vec::new();
         let mut ends = Vec::new();
         loop {
@@ -495,15 +511,16 @@ impl Write<'_> {
             left.bytes = left.bytes.saturating_sub(run.bytes - some.bytes);
             let mut start = 0;
             for end in &ends {
-                self.delete(&keys[start..*end]).expect("seen live just now");
+                let deleted = self.delete(&keys[start..*end]);
+                assert!(deleted.is_ok_and(|revision| revision.is_some()), "{SEEN}");
                 start = *end;
             }
-            match visited.expect("the newest entries are in the index") {
-                Visited::End => return Visited::End,
+            match visited? {
+                Visited::End => return Ok(Visited::End),
                 Visited::Stopped => unreachable!("the visitor never breaks off"),
                 Visited::More => {
                     if left.records == 0 || left.bytes == 0 {
-                        return Visited::More;
+                        return Ok(Visited::More);
                     }
                 }
             }
@@ -526,13 +543,12 @@ impl Write<'_> {
         self.revision()
     }
 
-    fn next_change(&mut self) -> (i64, u32) {
-        let sub = self.changes;
-        self.changes = sub
+    fn on_change(&mut self) {
+        self.changes = self
+            .changes
             .checked_add(1)
             .expect("a transaction of 4 billion changes");
         self.store.marks.revision = self.main;
-        (self.main, sub)
     }
 }
 
@@ -605,6 +621,9 @@ const PAGE_BYTES: u64 = 4096;
 /// Keys that a range deletion collects before it deletes them: the tree must not change under the
 /// walk.
 const DELETE_RUN: usize = 256;
+
+/// Nothing is given back in between.
+const SEEN: &str = "seen live, and in memory, just now";
 
 /// Bytes of those keys.
 const DELETE_RUN_BYTES: usize = 64 << 10;

@@ -136,9 +136,9 @@ fn readers_on_other_threads_see_whole_transactions_at_every_revision() {
             let value = (write.revision() + 1).to_le_bytes();
             for number in 0..KEYS {
                 if round % 7 == 0 {
-                    write.delete(&key(number));
+                    write.delete(&key(number)).unwrap();
                 }
-                write.put(&key(number), &value, LeaseId(0));
+                write.put(&key(number), &value, LeaseId(0)).unwrap();
             }
             write.finish();
             if round % 3 == 0 {

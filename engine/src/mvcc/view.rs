@@ -6,7 +6,7 @@ use super::revlog::Position;
 use super::revlog::log_view::LogView;
 use super::revlog::record::Stored;
 use super::store::{Marks, RevisionRefused};
-use super::tree::{self, Entry, Leaf, Node};
+use super::tree::{self, Entry, Leaf, Left, Node, PageRef};
 use super::wants::NeedRead;
 use crate::types::{LeaseId, Revision};
 
@@ -40,8 +40,8 @@ pub struct View<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Miss {
     need: NeedRead,
-    /// Which: a later search begins with it.
-    pub(super) at: Position,
+    /// Which: a later search begins with it. `None`: a page must be read.
+    pub(super) at: Option<Position>,
 }
 
 impl From<Miss> for NeedRead {
@@ -104,7 +104,10 @@ impl<'a> View<'a> {
     /// Whether what a read missed is in memory now, or will never be asked for again.
     #[must_use]
     pub fn has(&self, need: NeedRead) -> bool {
-        self.log.file_of(need).is_none()
+        match need {
+            NeedRead::Frame { .. } => self.log.file_of(need).is_none(),
+            NeedRead::Page(page) => !self.log.is_awaited(page),
+        }
     }
 
     /// Asks the member to read it, as the read that missed it did.
@@ -115,7 +118,7 @@ impl<'a> View<'a> {
     /// The record of `key` at `rev`, if it was live then.
     ///
     /// # Errors
-    /// A segment must be read first.
+    /// A page or a segment must be read first.
     pub fn get_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
         Ok(self.look_up(key, rev, Want::Values, None)?)
     }
@@ -123,7 +126,7 @@ impl<'a> View<'a> {
     /// As `get_at`, without the value.
     ///
     /// # Errors
-    /// A segment must be read first; never at the newest revision.
+    /// A page or a segment must be read first.
     pub fn meta_at(&self, key: &[u8], rev: i64) -> Result<Option<Record<'a>>, NeedRead> {
         Ok(self.look_up(key, rev, Want::Keys, None)?)
     }
@@ -131,7 +134,7 @@ impl<'a> View<'a> {
     /// As `get_at` or `meta_at`, from where `resume` stands in the key's chain.
     ///
     /// # Errors
-    /// A segment must be read first; `resume` stands at the record that needs it.
+    /// A page or a segment must be read first; `resume` stands at the record that needs it.
     pub fn get_on(
         &self,
         key: &[u8],
@@ -140,35 +143,35 @@ impl<'a> View<'a> {
         resume: &mut Resume,
     ) -> Result<Option<Record<'a>>, NeedRead> {
         let found = self.look_up(key, rev, want, resume.chain);
-        resume.chain = found.as_ref().err().map(|miss| miss.at);
+        if let Err(miss) = &found {
+            resume.chain = miss.at.or(resume.chain);
+        } else {
+            resume.chain = None;
+        }
         Ok(found?)
     }
 
     /// How many keys of `range` are live.
-    #[must_use]
-    pub fn count_newest(&self, range: &KeyRange<'_>) -> u64 {
+    ///
+    /// # Errors
+    /// A page at one of its bounds must be read first.
+    pub fn count_newest(&self, range: &KeyRange<'_>) -> Result<u64, NeedRead> {
         let rev = self.revision();
         if let KeyRange::Single(key) = range {
-            let entry = self.root.get(key).map(|(leaf, index)| leaf.entry(index));
-            return u64::from(entry.is_some_and(Entry::is_live));
+            return Ok(u64::from(self.meta_at(key, rev)?.is_some()));
         }
         let (from, before) = range.bounds();
         let mut total = 0;
         if !is_empty(from, before) {
-            let counted = tree::count(
-                self.root,
-                from,
-                before,
-                rev,
-                &mut total,
-                &mut |_, _| Err(()),
-            );
-            assert!(
-                counted.is_ok(),
-                "nothing was changed after the newest change"
-            );
+            let none = &mut |_: &Leaf, _| -> Result<bool, Left<()>> {
+                unreachable!("nothing was changed after the newest change")
+            };
+            match tree::count(self.root, from, before, rev, &mut total, none) {
+                Err(Left::Page(page)) => return Err(self.missing(page)),
+                counted => assert!(counted.is_ok()),
+            }
         }
-        total
+        Ok(total)
     }
 
     /// How many keys of `range` were live at `rev`, from where `counting` stands. O(log n) below nodes
@@ -176,7 +179,8 @@ impl<'a> View<'a> {
     /// something was. `None`: there is more to count.
     ///
     /// # Errors
-    /// A segment must be read first; `counting` stands at the record that needs it.
+    /// A segment must be read first; `counting` stands at the record that needs it. Or a page: then it
+    /// stands where it stood.
     pub fn count(
         &self,
         range: &KeyRange<'_>,
@@ -196,33 +200,52 @@ impl<'a> View<'a> {
         if is_empty(from, before) {
             return Ok(Some(*total));
         }
+        let counted = *total;
         let mut left = records.max(1);
         let mut is_live = |leaf: &'a Leaf, index: usize| {
             let key = leaf.key(index);
             if left == 0 {
-                return Err((key, None));
+                return Err(Left::Visitor((key, None)));
             }
             left -= 1;
             let chain = resumed.chain.filter(|_| stood == Some(key));
             match self.find(leaf.entry(index), rev, chain) {
                 Ok(found) => Ok(!matches!(found, Found::Nothing)),
-                Err(miss) => Err((key, Some(miss))),
+                Err(miss) => Err(Left::Visitor((key, Some(miss)))),
             }
         };
-        let Err((key, miss)) = tree::count(self.root, from, before, rev, total, &mut is_live)
-        else {
-            return Ok(Some(*total));
-        };
-        resume.set(key);
-        resume.chain = miss.map(|miss| miss.at);
-        miss.map_or(Ok(None), |miss| Err(miss.need))
+        match tree::count(self.root, from, before, rev, total, &mut is_live) {
+            Ok(()) => Ok(Some(*total)),
+            Err(Left::Page(page)) => {
+                (*resume, *total) = (resumed, counted);
+                Err(self.missing(page))
+            }
+            Err(Left::Visitor((key, miss))) => {
+                resume.set(key);
+                resume.chain = miss.and_then(|miss| miss.at);
+                miss.map_or(Ok(None), |miss| Err(miss.need))
+            }
+        }
+    }
+
+    /// Whether the index knows without its leaves of a key that was live at `rev`.
+    pub(super) fn has_unchanged_since(&self, rev: i64) -> bool {
+        let mut found = false;
+        let _ = tree::walk_bottom(self.root, b"", &mut |bottom| {
+            found = bottom.summary.live > 0 && bottom.summary.changed <= rev;
+            match found {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        found
     }
 
     /// Hands out the records of `range` that were live at `rev`, in key order, from where `resume`
     /// stands.
     ///
     /// # Errors
-    /// A segment must be read first; `resume` stands at the record that needs it, nothing is handed
+    /// A page or a segment must be read first; `resume` stands where it is needed, nothing is handed
     /// out twice.
     pub fn visit(
         &self,
@@ -308,7 +331,10 @@ impl<'a> View<'a> {
                 false => stood,
             })),
         };
+        // The last key that was looked at.
+        let mut last = None;
         let mut visit = |leaf: &'a Leaf, mut places: Range<usize>| {
+            let until = if BACK { places.start } else { places.end - 1 };
             while !places.is_empty() {
                 let some = slice.look_ahead().min(places.len());
                 let chunk = if BACK {
@@ -320,6 +346,7 @@ impl<'a> View<'a> {
                 };
                 slice.each::<BACK>(leaf, chunk, &mut each)?;
             }
+            last = Some((leaf, until));
             ControlFlow::Continue(())
         };
         let stopped = if BACK {
@@ -332,11 +359,23 @@ impl<'a> View<'a> {
             return Ok(Visited::End);
         };
         resume.key = resumed;
+        let stop = match stop {
+            Left::Visitor(stop) => stop,
+            Left::Page(page) => {
+                match last.map(|(leaf, at)| leaf.key(at)) {
+                    Some(key) if BACK => resume.set(key),
+                    Some(key) => resume.set_after(key),
+                    // Nothing before it was looked at either.
+                    None => {}
+                }
+                return Err(self.missing(page));
+            }
+        };
         match (&stop, BACK) {
             (Stop::Before(key, _), false) | (Stop::At(key), true) => resume.set(key),
             (Stop::Before(key, _), true) | (Stop::At(key), false) => resume.set_after(key),
         }
-        resume.chain = stop.miss().map(|miss| miss.at);
+        resume.chain = stop.miss().and_then(|miss| miss.at);
         stop.end()
     }
 
@@ -361,6 +400,13 @@ impl<'a> View<'a> {
         Ok(Visited::End)
     }
 
+    /// Notes a page that a read misses.
+    #[cold]
+    pub(super) fn missing(&self, page: PageRef) -> NeedRead {
+        self.log.note(page.into());
+        page.into()
+    }
+
     fn look_up(
         &self,
         key: &[u8],
@@ -368,7 +414,11 @@ impl<'a> View<'a> {
         want: Want,
         chain: Option<Position>,
     ) -> Result<Option<Record<'a>>, Miss> {
-        let Some((leaf, index)) = self.root.get(key) else {
+        let found = self.root.get(key).map_err(|page| Miss {
+            need: self.missing(page),
+            at: None,
+        })?;
+        let Some((leaf, index)) = found else {
             return Ok(None);
         };
         self.look(leaf, index, rev, want, chain)
@@ -454,7 +504,9 @@ impl<'a> View<'a> {
     }
 
     fn record(&self, at: Position) -> Result<Option<Stored<'a>>, Miss> {
-        self.log.record(at).map_err(|need| Miss { need, at })
+        self.log
+            .record(at)
+            .map_err(|need| Miss { need, at: Some(at) })
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::revlog::SegmentId;
+use super::tree::PageRef;
 use crate::disk::{DiskOp, File, Pages};
 use crate::limits::PARTS_WANTED_MAX;
 
@@ -18,6 +19,14 @@ pub enum NeedRead {
         /// Which frame of its file.
         frame: u32,
     },
+    /// A leaf of the index.
+    Page(PageRef),
+}
+
+impl From<PageRef> for NeedRead {
+    fn from(page: PageRef) -> Self {
+        Self::Page(page)
+    }
 }
 
 /// One part of a file that is read and checked as a whole.
@@ -37,6 +46,8 @@ pub struct PartRead {
 pub(crate) struct Wants {
     /// At most `PARTS_WANTED_MAX`: who is not noted asks again.
     needs: Mutex<BTreeSet<NeedRead>>,
+    /// Pages that were asked for and that readers cannot see yet; at most as many.
+    pages: Mutex<BTreeSet<PageRef>>,
     /// Whether `needs` may hold any; spares the loop the lock.
     is_any: AtomicBool,
     /// Tells the loop.
@@ -65,6 +76,12 @@ impl Wants {
     /// Notes a part and wakes the loop.
     #[cold]
     pub(crate) fn add(&self, need: NeedRead) {
+        if let NeedRead::Page(page) = need {
+            let mut pages = self.lock_pages();
+            if pages.len() < PARTS_WANTED_MAX {
+                pages.insert(page);
+            }
+        }
         let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
         if needs.len() >= PARTS_WANTED_MAX || !needs.insert(need) {
             return;
@@ -84,6 +101,25 @@ impl Wants {
             return BTreeSet::new();
         }
         std::mem::take(&mut *self.needs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a page that was asked for has not come.
+    pub(crate) fn is_awaited(&self, page: PageRef) -> bool {
+        self.lock_pages().contains(&page)
+    }
+
+    /// Readers can see these pages, or nobody will ask for them again.
+    pub(crate) fn on_pages(&self, came: impl Iterator<Item = PageRef>) {
+        let mut pages = self.lock_pages();
+        let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        for page in came {
+            pages.remove(&page);
+            needs.remove(&page.into());
+        }
+    }
+
+    fn lock_pages(&self) -> MutexGuard<'_, BTreeSet<PageRef>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what wakes the loop; the first one holds.

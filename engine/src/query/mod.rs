@@ -154,7 +154,7 @@ impl RangeQuery {
         }
         let count = match self.stage {
             Stage::Total { whole: true } => self.met,
-            _ if self.revision == view.revision() => view.count_newest(range),
+            _ if self.revision == view.revision() => view.count_newest(range)?,
             _ => {
                 let counting = &mut self.counting;
                 let Some(count) = view.count(range, self.revision, counting, bound.records)? else {

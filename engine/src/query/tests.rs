@@ -19,7 +19,9 @@ fn store() -> Store {
         ("c", "0"),
     ] {
         let mut write = store.write();
-        write.put(key.as_bytes(), value.as_bytes(), LeaseId(0));
+        write
+            .put(key.as_bytes(), value.as_bytes(), LeaseId(0))
+            .unwrap();
         write.finish();
     }
     store
@@ -296,7 +298,9 @@ fn long_answers_are_sorted_as_short_ones() {
         // Many equals, and neighbours far apart.
         let value = format!("v{:03}", (i * 7919) % 331);
         let mut write = store.write();
-        write.put(key.as_bytes(), value.as_bytes(), LeaseId(0));
+        write
+            .put(key.as_bytes(), value.as_bytes(), LeaseId(0))
+            .unwrap();
         write.finish();
         expected.push((value, key));
     }

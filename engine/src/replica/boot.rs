@@ -183,28 +183,28 @@ impl Boot {
         });
     }
 
-    /// Hears what recovery reads, in the order of the log. The first failure is kept for `start`.
-    pub fn on_event(&mut self, event: Replayed<'_>) {
+    /// Hears what recovery reads, in the order of the log, and reads what that needs. The first failure is kept for `start`.
+    pub fn on_event(&mut self, event: Replayed<'_>, disk: &mut dyn Disk) {
         if self.failed.is_none()
-            && let Err(failed) = self.replay(event)
+            && let Err(failed) = self.replay(event, disk)
         {
             self.failed = Some(failed);
         }
     }
 
-    fn replay(&mut self, event: Replayed<'_>) -> Result<(), BootFailed> {
+    fn replay(&mut self, event: Replayed<'_>, disk: &mut dyn Disk) -> Result<(), BootFailed> {
         match event {
             Replayed::CutFrom(index) => self.log.cut_from(index)?,
             Replayed::Run(run, hard) => {
                 self.log.restore(run)?;
-                self.commit_to(hard)?;
+                self.commit_to(hard, disk)?;
             }
         }
         Ok(())
     }
 
     /// Applies what is known to be committed, so that the log is never whole in memory.
-    fn commit_to(&mut self, hard: HardState) -> Result<(), BootFailed> {
+    fn commit_to(&mut self, hard: HardState, disk: &mut dyn Disk) -> Result<(), BootFailed> {
         self.commit = self.commit.max(hard.commit);
         self.log.commit_to(self.commit.min(self.log.last().index));
         while let Some(entry) = self.log.next_to_apply() {
@@ -216,8 +216,11 @@ impl Boot {
                         .apply(index, term, entry.bytes, &mut self.unused)
                     {
                         Ok(_) => {}
-                        // The first turns read what it needs, and apply what is left.
-                        Err(Halt::NeedRead(_)) => break,
+                        Err(Halt::NeedRead(need)) => {
+                            let store = self.machine.store_mut();
+                            store.read_now(need, disk).map_err(BadContent::Segment)?;
+                            continue;
+                        }
                         Err(halt) => return Err(BootFailed::Entry { index, halt }),
                     }
                     self.unused.clear();
@@ -237,8 +240,8 @@ impl Boot {
         // Nobody keeps their time yet.
         self.machine.take_lease_changes(&mut self.unused_changes);
         self.unused_changes.clear();
-        let store = self.machine.store();
-        if store.finished() < store.compacted() && !self.machine.is_mid_entry() {
+        self.machine.store_mut().evict();
+        if self.machine.store().finished() < self.machine.store().compacted() {
             // What this leaves, also because a segment is not in memory, the first turns do.
             let _ = self.machine.store_mut().poll_space(SPACE_RECORDS_A_TURN);
         }
@@ -255,16 +258,17 @@ impl Boot {
     ///
     /// # Errors
     /// The first failure of the replay.
-    pub fn start(mut self, recovered: Recovered) -> Result<Replica, BootFailed> {
+    pub fn start(
+        mut self,
+        recovered: Recovered,
+        disk: &mut dyn Disk,
+    ) -> Result<Replica, BootFailed> {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
-        self.commit_to(recovered.hard)?;
+        self.commit_to(recovered.hard, disk)?;
         assert!(self.log.last().index == recovered.last);
-        match self.machine.is_mid_entry() {
-            true => self.machine.store_mut().publish_log(),
-            false => self.machine.store_mut().publish(),
-        }
+        self.machine.store_mut().publish();
         let is_first = self.log.last() == Mark::default();
         let (me, settings) = (self.config.me, self.config.raft);
         let mut raft = Raft::new(me, recovered.hard, self.voters, self.log, settings);

@@ -123,9 +123,8 @@ impl CheckpointJob {
         writer: &mut CheckpointWriter,
         disk: &mut dyn Disk,
     ) -> Result<bool, CheckpointFailed> {
-        let more = self
-            .cursor
-            .next_chunk(&mut self.buffer, CHECKPOINT_CHUNK_BYTES, disk)?;
+        let (buffer, bytes) = (&mut self.buffer, CHECKPOINT_CHUNK_BYTES);
+        let more = self.cursor.next_chunk(buffer, bytes, disk, self.salt)?;
         // A long list makes more than one chunk.
         for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
             let written = disk.perform(writer.push(chunk))?;
@@ -284,6 +283,11 @@ impl CheckpointContent {
     #[must_use]
     pub fn named(&self) -> Vec<u64> {
         self.keys.named()
+    }
+
+    /// Reads each file of pages of the index, as [`Restore::inspect_index`].
+    pub(super) fn inspect_index(&self, disk: &mut dyn Disk, salt: u64) -> Vec<BadSegment> {
+        self.keys.inspect_index(disk, salt)
     }
 
     /// Reads each file that it names, as [`Restore::inspect_segments`].

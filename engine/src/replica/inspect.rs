@@ -46,7 +46,7 @@ pub enum CheckpointRefused {
         /// What is wrong.
         content: BadContent,
     },
-    /// A file of the revision log that it names; all that are damaged.
+    /// Files that it names, of the revision log or of the index's pages; all that are damaged.
     #[error("{}", list(.0))]
     Segments(Vec<BadSegment>),
     /// The files are whole, but their records are not those that were written.
@@ -137,6 +137,7 @@ pub fn inspect_checkpoint(
     let (reader, content) = read_content(disk, index, salt, progress)?;
     let segments = content.inspect_segments(disk, salt, progress);
     let damaged = segments.iter().filter_map(|segment| segment.read.err());
+    let damaged = damaged.chain(content.inspect_index(disk, salt));
     let damaged: Vec<BadSegment> = damaged.collect();
     if !damaged.is_empty() {
         return Err(CheckpointRefused::Segments(damaged));

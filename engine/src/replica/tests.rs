@@ -91,8 +91,14 @@ fn boot(disk: &mut MemDisk, config: ReplicaConfig) -> Replica {
         segments: &named,
         ..RecoverConfig::default()
     };
-    let recovered = recover(disk, &told, &mut |event| boot.on_event(event), &mut |_| {});
-    boot.start(recovered.expect("recovered")).expect("started")
+    let recovered = recover(
+        disk,
+        &told,
+        &mut |event, disk| boot.on_event(event, disk),
+        &mut |_| {},
+    );
+    boot.start(recovered.expect("recovered"), disk)
+        .expect("started")
 }
 
 impl Rig {
@@ -391,7 +397,7 @@ fn a_stop_finishes_what_was_taken_over() {
         limits: LIMITS,
         ..RecoverConfig::default()
     };
-    let recovered = recover(&mut rig.disk, &told, &mut |_| {}, &mut |_| {}).expect("recovered");
+    let recovered = recover(&mut rig.disk, &told, &mut |_, _| {}, &mut |_| {}).expect("recovered");
     assert!(recovered.is_clean);
 }
 

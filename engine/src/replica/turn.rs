@@ -47,7 +47,7 @@ impl Replica {
         let leases = self.lease_turn(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
-        let mut space = None;
+        let (mut space, mut is_settling) = (None, false);
         // An entry that is looked at from its beginning again needs all that it reads at once.
         if self.parked.is_none() || self.machine.has_begun() {
             self.machine.store_mut().evict();
@@ -56,13 +56,14 @@ impl Replica {
         if self.machine.is_mid_entry() {
             self.machine.store_mut().publish_log();
         } else {
+            is_settling = self.machine.store_mut().settle();
             space = self.free_space(now);
             self.machine.store_mut().publish();
             self.begin_checkpoint(now);
         }
         self.queue_reads();
         // What it proposes is for the next turn's frame.
-        let has_more = self.lift_alarm() || self.has_more;
+        let has_more = self.lift_alarm() || self.has_more || is_settling;
         let more = has_more.then_some(now);
         let reads = self.answer_reads(now);
         let members = self.turn_to_members(now);
@@ -447,10 +448,14 @@ impl Replica {
         let most = CHECKPOINT_BYTES_MAX.max(self.config.checkpoint_bytes);
         let state = self.machine.store().sizes().total.min(most);
         let live = self.wal.live_bytes();
+        let store = self.machine.store();
+        let unfiled = store.unfiled_bytes() + store.unfiled_index_bytes();
         let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(state)
             || entries >= self.config.checkpoint_entries
-            || self.machine.store().unfiled_bytes() >= self.config.checkpoint_unfiled_bytes;
-        let idle = !self.checkpoint.running && now >= self.checkpoint.not_before;
+            || unfiled >= self.config.checkpoint_unfiled_bytes;
+        let idle = !self.checkpoint.running
+            && now >= self.checkpoint.not_before
+            && self.machine.store().is_settled();
         if !due || !idle || entries == 0 || self.stopping != Stopping::No {
             return;
         }
@@ -473,9 +478,9 @@ impl Replica {
         self.checkpoint.running = false;
         if let Ok(files) = result {
             self.checkpoint.last = index;
-            self.machine.store_mut().on_checkpoint(&files);
             let mut unnamed = mem::replace(&mut self.checkpoint.named, files.named().to_vec());
             unnamed.retain(|number| files.named().binary_search(number).is_err());
+            self.machine.store_mut().on_checkpoint(files);
             // Segments are released whole: what is left holds entries from before the checkpoint too.
             let since = self.wal.live_bytes() - self.checkpoint.live;
             self.wal.release(index, &unnamed);

@@ -66,8 +66,8 @@ pub(super) fn import(data: &[u8]) -> Result<u64, ImportRefused<Infallible>> {
         .expect("written whole");
     assert!(store.revision() == revision);
     let mut write = store.write();
-    write.put(b"key", b"", LeaseId(0));
-    write.delete(b"key");
+    write.put(b"key", b"", LeaseId(0)).expect("in memory");
+    write.delete(b"key").expect("in memory");
     write.finish();
     store.compact(revision + 1).expect("above all others");
     store.publish();

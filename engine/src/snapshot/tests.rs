@@ -12,9 +12,12 @@ fn store(keys: usize, value: &[u8]) -> (Store, Reader) {
     let (mut store, reader) = Store::new(StoreConfig::default());
     for place in 0..keys {
         let key = format!("key-{place}");
-        store.write().put(key.as_bytes(), value, LeaseId(0));
+        store
+            .write()
+            .put(key.as_bytes(), value, LeaseId(0))
+            .unwrap();
     }
-    store.write().delete(b"key-0");
+    store.write().delete(b"key-0").unwrap();
     store.publish();
     (store, reader)
 }
@@ -150,7 +153,7 @@ fn writes_meanwhile_do_not_change_the_file() {
         snapshot.step(&mut MemDisk::default(), &mut out).unwrap(),
         Progress::Whole { .. }
     ) {
-        busy.write().put(b"key-1", b"later", LeaseId(0));
+        busy.write().put(b"key-1", b"later", LeaseId(0)).unwrap();
         let revision = busy.revision();
         busy.compact(revision).unwrap();
         let _ = busy.poll_space(10).unwrap();
@@ -184,8 +187,10 @@ fn refusal(file: &[u8]) -> String {
 fn what_was_written_is_read_back_record_by_record() {
     let (mut store, reader) = store(300, b"value");
     let mut write = store.write();
-    write.put(b"in one txn", b"", LeaseId(-7));
-    write.put(b"and another", &[b'x'; 9000], LeaseId(0));
+    write.put(b"in one txn", b"", LeaseId(-7)).unwrap();
+    write
+        .put(b"and another", &[b'x'; 9000], LeaseId(0))
+        .unwrap();
     write.finish();
     store.compact(100).unwrap();
     let lease = |id, remaining| Lease {

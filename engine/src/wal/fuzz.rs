@@ -2,7 +2,7 @@
 
 use super::mem_disk::MemDisk;
 use super::{Corrupt, Identity, RecoverConfig, Recovered, Replayed, WalLimits, create, recover};
-use crate::disk::{File, PAGE_BYTES};
+use crate::disk::{Disk, File, PAGE_BYTES};
 use crate::types::{ClusterId, HardState, Index, MemberId, Run, RunKind, Term};
 
 const IDENTITY: Identity = Identity {
@@ -99,7 +99,7 @@ fn replay(disk: &mut MemDisk, log: &mut Vec<Entry>) -> Result<Recovered, Corrupt
         limits: LIMITS,
         ..RecoverConfig::default()
     };
-    let mut on_event = |event: Replayed<'_>| match event {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| match event {
         Replayed::Run(run, _) => push(log, &run),
         Replayed::CutFrom(index) => log.truncate(usize::try_from(index.0).expect("small") - 1),
     };

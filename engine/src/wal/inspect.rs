@@ -163,7 +163,7 @@ pub fn inspect(
         block: &block,
         names: &names,
         generations: &generations,
-        on_event: &mut |_| {},
+        on_event: &mut |_, _| {},
         progress: &mut |_| {},
         on_frame: &mut |disk, header| frames.take(disk, header),
     };

@@ -35,3 +35,4 @@ pub use segment::{Space, WalLimits};
 pub use superblock::{
     ARCHIVE_FEATURES, DIRECTORY_FORMAT, Found, Identity, Place, Superblock, look,
 };
+pub use walk::OnEvent;

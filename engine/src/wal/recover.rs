@@ -6,7 +6,7 @@ use super::record::{Stamp, Stamps};
 use super::segment::{Layout, WalLimits};
 use super::superblock::{Found, Identity, Look, Superblock, look_closely};
 use super::verdict::{Verdict, Wipe, judge};
-use super::walk::{End, SegmentReader, Walk, by_generation};
+use super::walk::{End, OnEvent, SegmentReader, Walk, by_generation};
 use crate::disk::{Disk, DiskOp, File, Name, PAGE_BYTES, Pages, SECTOR_BYTES, remove_if_there};
 use crate::limits::WAL_READ_BYTES;
 use crate::types::{ClusterId, HardState, Index, MemberId, Run, Term};
@@ -72,7 +72,7 @@ pub struct Recovered {
 pub fn recover(
     disk: &mut dyn Disk,
     config: &RecoverConfig<'_>,
-    on_event: &mut dyn FnMut(Replayed<'_>),
+    on_event: &mut OnEvent<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, Corrupt> {
     let Look {

@@ -147,11 +147,14 @@ pub(super) struct Walk<'a> {
     pub(super) block: &'a Superblock,
     pub(super) names: &'a [Name],
     pub(super) generations: &'a BTreeMap<u64, Place>,
-    pub(super) on_event: &'a mut dyn FnMut(Replayed<'_>),
+    pub(super) on_event: &'a mut OnEvent<'a>,
     pub(super) progress: &'a mut dyn FnMut(Progress),
     /// Hears of every frame that is whole and in its place, after its runs.
     pub(super) on_frame: &'a mut OnFrame<'a>,
 }
+
+/// Hears of what is replayed, and may read other files meanwhile.
+pub type OnEvent<'a> = dyn FnMut(Replayed<'_>, &mut dyn Disk) + 'a;
 
 pub(super) type OnFrame<'a> = dyn FnMut(&mut dyn Disk, &Header) -> Result<(), Corrupt> + 'a;
 
@@ -190,7 +193,7 @@ impl Walk<'_> {
             if let Some((header, digest)) =
                 next_frame(&mut reader, disk, self.block, &end, place, at, &mut body)?
             {
-                self.take(&header, &body, &mut end, &mut log)?;
+                self.take(disk, &header, &body, &mut end, &mut log)?;
                 (self.on_frame)(disk, &header)?;
                 end.digest = Some(digest);
                 let bytes = (header.pages() * PAGE_BYTES) as u64;
@@ -226,6 +229,7 @@ impl Walk<'_> {
     /// A frame that is whole and in its place.
     fn take(
         &mut self,
+        disk: &mut dyn Disk,
         header: &Header,
         body: &[u8],
         end: &mut End,
@@ -236,7 +240,7 @@ impl Walk<'_> {
             Corrupt::Rotten { file, offset, what }
         };
         let mut gap = None;
-        let on_event = &mut *self.on_event;
+        let mut on_event = |event: Replayed<'_>| (self.on_event)(event, disk);
         let kept = kept_upto(header, body);
         let mut kept = kept.iter();
         let read = each_run(header, body, |run| {
@@ -247,7 +251,7 @@ impl Walk<'_> {
                 commit,
                 ..header.hard
             };
-            gap = gap.or(log.hand(&run, hard, on_event));
+            gap = gap.or(log.hand(&run, hard, &mut on_event));
             end.last_term = run.term;
         });
         if let Err(at) = read {

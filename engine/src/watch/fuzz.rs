@@ -235,7 +235,7 @@ impl Rig {
             }
             let before = self.live.get(&key).cloned();
             let kv = if pick >= 200 {
-                let Some(revision) = write.delete(&key) else {
+                let Some(revision) = write.delete(&key).expect("in memory") else {
                     continue;
                 };
                 self.live.remove(&key);
@@ -246,7 +246,7 @@ impl Rig {
                 }
             } else {
                 let value = vec![pick; usize::from(pick % 40)];
-                let revision = write.put(&key, &value, LeaseId(0)).main;
+                let revision = write.put(&key, &value, LeaseId(0)).expect("in memory").main;
                 let kv = KeyValue {
                     create_revision: before.as_ref().map_or(revision, |kv| kv.create_revision),
                     version: before.as_ref().map_or(0, |kv| kv.version) + 1,

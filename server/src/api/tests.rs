@@ -239,7 +239,7 @@ impl Bench {
         let store = &mut self.api.services.backend.store;
         let mut write = store.write();
         for (key, value) in records {
-            write.put(key.as_bytes(), value, LeaseId(0));
+            write.put(key.as_bytes(), value, LeaseId(0)).unwrap();
         }
         write.finish();
         store.publish();

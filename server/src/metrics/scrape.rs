@@ -68,7 +68,7 @@ impl Scrape<'_> {
             "etcd_debugging_mvcc_compact_revision" => family.value(&[], view.compacted() as f64),
             "etcd_debugging_mvcc_current_revision" => family.value(&[], view.revision() as f64),
             "etcd_debugging_mvcc_keys_total" => {
-                family.value(&[], view.count_newest(&KeyRange::All) as f64);
+                family.value(&[], view.count_newest(&KeyRange::All).unwrap_or(0) as f64);
             }
             "etcd_debugging_mvcc_watcher_total" => family.value(&[], watch.watchers as f64),
             "etcd_debugging_mvcc_watch_stream_total" => family.value(&[], watch.streams as f64),

@@ -1,5 +1,6 @@
 //! Which members have an entry on their disk so that no power cut takes it: read from the disk, whatever the member believes.
 
+use basalt_engine::disk::Disk;
 use basalt_engine::raft::message::{Ballot, Body, Message};
 use basalt_engine::types::{HardState, MemberId, Run};
 use basalt_engine::wal::{Found, RecoverConfig, Replayed, look, recover};
@@ -23,7 +24,7 @@ pub(super) fn has_durably(node: &Node, wanted: Entry) -> bool {
         limits: node.limits(),
         ..RecoverConfig::default()
     };
-    let mut on_event = |event: Replayed<'_>| match event {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| match event {
         Replayed::Run(run, _) if run.first.0 <= wanted.index => {
             found = (wanted.index <= run.last().0).then(|| read(&run, wanted.index));
         }
@@ -74,7 +75,7 @@ fn durable_marks(node: &Node) -> Option<(HardState, u64)> {
         limits: node.limits(),
         ..RecoverConfig::default()
     };
-    let recovered = recover(&mut disk, &told, &mut |_| {}, &mut |_| {}).ok()?;
+    let recovered = recover(&mut disk, &told, &mut |_, _| {}, &mut |_| {}).ok()?;
     Some((recovered.hard, recovered.last.0))
 }
 

@@ -251,8 +251,13 @@ impl Node {
             limits,
             segments: &named,
         };
-        let recovered = recover(disk, &told, &mut |event| boot.on_event(event), &mut |_| {})?;
-        let replica = boot.start(recovered)?;
+        let recovered = recover(
+            disk,
+            &told,
+            &mut |event, disk| boot.on_event(event, disk),
+            &mut |_| {},
+        )?;
+        let replica = boot.start(recovered, disk)?;
         self.running = Some(Process {
             replica,
             jobs: VecDeque::new(),

@@ -124,7 +124,7 @@ impl Log {
         let recovered = recover(
             &mut disk,
             &RecoverConfig::default(),
-            &mut |_| {},
+            &mut |_, _| {},
             &mut |_| {},
         )
         .expect("a new log");

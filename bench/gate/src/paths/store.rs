@@ -30,7 +30,10 @@ pub fn filled(keys: u64) -> (Store, Reader) {
     let mut order: Vec<u64> = (0..keys).collect();
     fastrand::Rng::with_seed(keys).shuffle(&mut order);
     for (done, number) in (0u64..).zip(order) {
-        store.write().put(&key(number), &VALUE, NONE);
+        store
+            .write()
+            .put(&key(number), &VALUE, NONE)
+            .expect("in memory");
         if done % BATCH == 0 {
             store.publish();
         }

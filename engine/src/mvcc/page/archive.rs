@@ -1,11 +1,14 @@
+use std::mem;
+
 use rkyv::rancor::{Failure, Panic, ResultExt};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
-use crate::limits::INDEX_PAGE_BYTES;
+use crate::limits::LEAF_KEYS_MAX;
 use crate::mvcc::revlog::Position;
 use crate::mvcc::revlog::record::is_numbered;
-use crate::mvcc::tree::{Entry, common_prefix};
+use crate::mvcc::tree::{Entry, Leaf, Span, Summary, common_prefix};
+use crate::types::LeaseId;
 
 /// Keys in ascending order with their entries.
 #[derive(Archive, Serialize, Default)]
@@ -33,41 +36,33 @@ struct Row {
     value_len: u32,
 }
 
-/// The parent of all pages.
-#[derive(Archive, Serialize, Default)]
-struct Table {
-    pages: Vec<PageRef>,
-}
-
-/// What the page table says of a page.
-#[derive(Archive, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[rkyv(compare(PartialEq))]
-pub(super) struct PageRef {
-    /// CRC-32C of the page's bytes.
-    pub(super) digest: u32,
-    /// Bytes of the page.
-    pub(super) bytes: u32,
-    /// Keys in it, at least one.
-    pub(super) keys: u32,
-}
-
-/// Makes pages of about [`INDEX_PAGE_BYTES`] out of keys in ascending order.
+/// Makes pages out of keys in ascending order, at most `LEAF_KEYS_MAX` each.
 #[derive(Default)]
 pub(super) struct PageBuilder {
     page: Page,
     /// Bytes that all keys so far begin with.
     shared: usize,
+    summary: Summary,
+    is_leased: bool,
+}
+
+/// A page and what is said of it elsewhere.
+pub(super) struct Sealed {
+    pub(super) archive: AlignedVec,
+    pub(super) summary: Summary,
+    /// Whether a key of it has a lease.
+    pub(super) is_leased: bool,
 }
 
 /// A page whose every byte was checked: it can be read, its keys ascend.
-pub(super) struct CheckedPage<'a>(&'a ArchivedPage);
+pub(crate) struct CheckedPage<'a>(&'a ArchivedPage);
 
 /// What is wrong with the bytes of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPage {
     /// They are no archive of this layout.
     Archive,
-    /// Keys and rows do not match each other, or there are none.
+    /// Keys and rows do not match each other, there are none or too many.
     Shape,
     /// A key is not above the one before.
     Order,
@@ -76,18 +71,6 @@ pub enum BadPage {
 }
 
 impl PageBuilder {
-    /// Whether `key` has to begin a new page.
-    pub(super) fn is_full_for(&self, key: &[u8]) -> bool {
-        let keys = self.page.rows.len();
-        if keys == 0 {
-            return false;
-        }
-        let shared = common_prefix(&self.page.keys[..self.shared], key);
-        let suffixes = self.page.keys.len() + key.len() - (keys + 1) * shared;
-        let rows = (keys + 1) * (size_of::<ArchivedRow>() + size_of::<u32>());
-        shared + suffixes + rows + size_of::<ArchivedPage>() > INDEX_PAGE_BYTES
-    }
-
     /// Adds a key above all others.
     pub(super) fn push(&mut self, key: &[u8], entry: &Entry) {
         let page = &mut self.page;
@@ -99,22 +82,29 @@ impl PageBuilder {
         let end = u32::try_from(page.keys.len()).expect("one key of under 4 GiB and a few short");
         page.ends.push(end);
         page.rows.push(Row::from(entry));
+        self.summary.live += u32::from(entry.is_live());
+        self.summary.changed = self.summary.changed.max(entry.changed());
+        self.is_leased |= entry.lease != 0;
     }
 
-    /// The page and what its parent keeps of it, `None` if it is empty. The next page begins.
-    pub(super) fn seal(&mut self) -> Option<(AlignedVec, PageRef)> {
+    /// The page, `None` if it is empty. The next page begins.
+    pub(super) fn seal(&mut self) -> Option<Sealed> {
         if self.page.rows.is_empty() {
             return None;
         }
+        assert!(self.page.rows.len() <= LEAF_KEYS_MAX);
         self.cut_prefix();
+        let archive = rkyv::to_bytes::<Panic>(&self.page).always_ok();
         let page = &mut self.page;
-        let sealed = rkyv::to_bytes::<Panic>(page).always_ok();
-        let parent = PageRef::new(&sealed, page.rows.len());
         page.prefix.clear();
         page.keys.clear();
         page.ends.clear();
         page.rows.clear();
-        Some((sealed, parent))
+        Some(Sealed {
+            archive,
+            summary: mem::take(&mut self.summary),
+            is_leased: mem::take(&mut self.is_leased),
+        })
     }
 
     /// Whole keys become what follows the prefix.
@@ -138,11 +128,12 @@ impl PageBuilder {
 
 impl<'a> CheckedPage<'a> {
     /// Checks a page of an index at `revision`; `bytes` are aligned to 8.
-    pub(super) fn open(bytes: &'a [u8], revision: i64) -> Result<Self, BadPage> {
+    pub(crate) fn open(bytes: &'a [u8], revision: i64) -> Result<Self, BadPage> {
         let page = rkyv::access::<ArchivedPage, Failure>(bytes).map_err(|_| BadPage::Archive)?;
         let checked = Self(page);
         let keys_len = u32::try_from(page.keys.len()).map_err(|_| BadPage::Shape)?;
         let is_matching = page.ends.len() == page.rows.len()
+            && page.rows.len() <= LEAF_KEYS_MAX
             && page.ends.last().is_some_and(|end| *end == keys_len)
             && page.ends.is_sorted();
         if !is_matching {
@@ -157,20 +148,42 @@ impl<'a> CheckedPage<'a> {
         Ok(checked)
     }
 
+    /// The leaf that was written.
+    pub(crate) fn leaf(&self) -> Leaf {
+        let prefix = &self.0.prefix;
+        let mut keys = Vec::with_capacity(self.0.keys.len() + prefix.len() * self.len());
+        let mut entries = Vec::with_capacity(self.len());
+        for (index, row) in self.0.rows.iter().enumerate() {
+            let at = keys.len();
+            keys.extend_from_slice(prefix);
+            keys.extend_from_slice(self.suffix(index));
+            entries.push((Span::new(at, keys.len() - at), row.entry()));
+        }
+        Leaf::of_sorted(&keys, &entries)
+    }
+
+    /// Hands out the keys that have a lease, and which.
+    pub(super) fn each_leased(&self, mut each: impl FnMut(&[u8], LeaseId)) {
+        let mut key = Vec::new();
+        for (index, row) in self.0.rows.iter().enumerate() {
+            if row.lease != 0 {
+                key.clear();
+                key.extend_from_slice(&self.0.prefix);
+                key.extend_from_slice(self.suffix(index));
+                each(&key, LeaseId(row.lease.to_native()));
+            }
+        }
+    }
+
+    /// The greatest number of a segment that a row names.
+    pub(crate) fn last_segment(&self) -> u32 {
+        let segments = self.0.rows.iter().map(|row| row.segment.to_native());
+        segments.max().unwrap_or(0)
+    }
+
     /// Keys in it, at least one.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.0.rows.len()
-    }
-
-    /// Puts the key at `index` into `key`.
-    pub(super) fn key(&self, index: usize, key: &mut Vec<u8>) {
-        key.clear();
-        key.extend_from_slice(&self.0.prefix);
-        key.extend_from_slice(self.suffix(index));
-    }
-
-    pub(super) fn entry(&self, index: usize) -> Entry {
-        self.0.rows[index].entry()
     }
 
     fn suffix(&self, index: usize) -> &[u8] {
@@ -179,17 +192,6 @@ impl<'a> CheckedPage<'a> {
             _ => self.0.ends[index - 1].to_native() as usize,
         };
         &self.0.keys[start..self.0.ends[index].to_native() as usize]
-    }
-}
-
-impl PageRef {
-    /// What a parent keeps of a sealed page.
-    pub(super) fn new(page: &[u8], keys: usize) -> Self {
-        Self {
-            digest: crc32c::crc32c(page),
-            bytes: u32::try_from(page.len()).expect("a few short keys or one of under 4 GiB"),
-            keys: u32::try_from(keys).expect("not more than bytes"),
-        }
     }
 }
 
@@ -235,16 +237,117 @@ impl ArchivedRow {
     }
 }
 
-/// The archive of the page table.
-pub(super) fn archive_table(pages: Vec<PageRef>) -> AlignedVec {
-    rkyv::to_bytes::<Panic>(&Table { pages }).always_ok()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The first page that the table in `bytes` (aligned to 8) and `pages` name differently.
-pub(super) fn difference(bytes: &[u8], pages: &[PageRef]) -> Result<Option<usize>, BadPage> {
-    let table = rkyv::access::<ArchivedTable, Failure>(bytes).map_err(|_| BadPage::Archive)?;
-    let same = pages.iter().zip(table.pages.iter());
-    let same = same.take_while(|(found, expected)| expected == found);
-    let same = same.count();
-    Ok((same < pages.len().max(table.pages.len())).then_some(same))
+    const REVISION: i64 = 5000;
+
+    fn entry(main: i64) -> Entry {
+        Entry {
+            main,
+            create: 2,
+            version: 3,
+            at: Position {
+                segment: 7,
+                word: 1,
+            },
+            ..Entry::default()
+        }
+    }
+
+    fn page(entries: &[(&str, Entry)]) -> AlignedVec {
+        let mut builder = PageBuilder::default();
+        for (key, entry) in entries {
+            builder.push(key.as_bytes(), entry);
+        }
+        builder.seal().unwrap().archive
+    }
+
+    fn refusal(page: &[u8]) -> Option<BadPage> {
+        CheckedPage::open(page, REVISION).err()
+    }
+
+    /// The bytes are those of the features that the superblock names: a dependency that switches on
+    /// another one would make directories that no release reads, without a word.
+    #[test]
+    fn the_layout_of_a_page_does_not_change() {
+        let page = page(&[("/a/b", entry(0x0102_0304)), ("/a/cd", entry(0x0102_0304))]);
+        let hex = page
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let row = "0403020100000000\
+                   0200000000000000\
+                   0300000000000000\
+                   0000000000000000\
+                   07000000010000000000000000000000";
+        let expected = [
+            // `/a/`, `b` and `cd`, where these end.
+            "2f612f",
+            "626364",
+            "0000",
+            "0100000003000000",
+            row,
+            row,
+            // The root: how far back each of the four lies, and how long it is.
+            "90ffffffffffffff0300000000000000",
+            "83ffffffffffffff0300000000000000",
+            "78ffffffffffffff0200000000000000",
+            "70ffffffffffffff0200000000000000",
+        ];
+        assert_eq!(hex, expected.concat());
+    }
+
+    #[test]
+    fn keys_out_of_order_or_too_many_are_refused() {
+        let found = page(&[("b", entry(2)), ("a", entry(2))]);
+        assert_eq!(refusal(&found), Some(BadPage::Order));
+        let keys: Vec<String> = (0..=LEAF_KEYS_MAX).map(|key| format!("{key:03}")).collect();
+        let mut large = Page::default();
+        for key in &keys {
+            large.keys.extend_from_slice(key.as_bytes());
+            large.ends.push(u32::try_from(large.keys.len()).unwrap());
+            large.rows.push(Row::from(&entry(2)));
+        }
+        let large = rkyv::to_bytes::<Panic>(&large).always_ok();
+        assert_eq!(refusal(&large), Some(BadPage::Shape));
+    }
+
+    /// A row from the future, or one that contradicts itself, would be served to clients.
+    #[test]
+    fn rows_that_no_store_makes_are_refused() {
+        let sound = entry(REVISION);
+        assert_eq!(refusal(&page(&[("k", sound)])), None);
+        let main = REVISION + 1;
+        let create = REVISION + 1;
+        let wrong = [
+            Entry { main, ..sound },
+            Entry {
+                main: 0,
+                create: 0,
+                version: 0,
+                ..sound
+            },
+            Entry { create, ..sound },
+            Entry { create: 0, ..sound },
+            Entry {
+                version: 0,
+                ..sound
+            },
+            Entry {
+                version: -1,
+                ..sound
+            },
+        ];
+        for entry in wrong {
+            assert_eq!(refusal(&page(&[("k", entry)])), Some(BadPage::Numbers));
+        }
+    }
+
+    /// An archive of something else, as another layout's would be.
+    #[test]
+    fn a_foreign_archive_is_refused() {
+        let foreign = rkyv::to_bytes::<Failure>(&vec![7u64; 20]).unwrap();
+        assert_eq!(refusal(&foreign), Some(BadPage::Archive));
+    }
 }

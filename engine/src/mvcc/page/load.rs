@@ -1,207 +1,146 @@
-use rkyv::util::AlignedVec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::archive::{BadPage, CheckedPage, PageRef, difference};
-use super::{KIND_PAGE, KIND_TABLE, PART_HEAD_BYTES};
+use super::archive::CheckedPage;
+use super::file::{IndexFile, IndexFileRef};
+use super::files::{Copier, IndexFiles, KnownFile};
+use super::table::{BadIndex, Part, TableReader};
+use crate::disk::Disk;
 use crate::lease::Attached;
-use crate::mvcc::tree::{Bulk, Entry};
+use crate::mvcc::revlog::BadSegment;
+use crate::mvcc::tree::{Bulk, PageRef};
 use crate::types::LeaseId;
 
-/// Builds the index from the pages that a checkpoint holds.
+/// Builds the index above the pages that a checkpoint names.
 pub(in crate::mvcc) struct IndexLoad {
-    /// Of the checkpoint: no entry is newer.
+    /// Of the checkpoint: no page is newer.
     revision: i64,
-    stage: Stage,
-    /// The head of a part, as far as it has come.
-    head: Vec<u8>,
-    /// The part, as far as it has come: in memory of its own, as an archive must be aligned.
-    part: AlignedVec,
+    table: TableReader,
     bulk: Bulk,
-    /// The leases of its live keys.
-    attached: Attached,
-    /// What the page table must say.
+    /// Of all leaves, in key order.
     pages: Vec<PageRef>,
-    /// The greatest key so far.
-    last_key: Vec<u8>,
+    /// Of each file: pages in use, and the last of them.
+    used: BTreeMap<u32, (u32, u32)>,
+    named: BTreeMap<u32, IndexFileRef>,
+    is_complete: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Head,
-    Part { kind: u8, bytes: usize },
-    End,
-}
-
-/// The pages are not those of an index. The file's checksums held, so they were written wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadIndex {
-    /// A part of an unknown kind.
-    #[error("a part of the index has the unknown kind {found}")]
-    Kind {
-        /// The byte found.
-        found: u8,
-    },
-    /// A page.
-    #[error("page {page} of the index cannot be read: {why:?}")]
-    Page {
-        /// Which, counted from 0.
-        page: usize,
-        /// Why.
-        why: BadPage,
-    },
-    /// A key at a place where the revision log cannot have its record.
-    #[error(
-        "page {page} of the index names a record in segment {segment}, where the checkpoint has none"
-    )]
-    Segment {
-        /// Which page, counted from 0.
-        page: usize,
-        /// The segment.
-        segment: u32,
-    },
-    /// The page table cannot be read.
-    #[error("the page table of the index cannot be read")]
-    Table,
-    /// The page table knows this page otherwise: another digest or length, missing, or one too many.
-    #[error("page {page} of the index is not the one that the page table names")]
-    Digest {
-        /// Which, counted from 0.
-        page: usize,
-    },
-    /// The page table has not come.
-    #[error("the index has no end")]
-    Short,
+/// An index without a leaf in memory.
+#[derive(Default)]
+pub(in crate::mvcc) struct LoadedIndex {
+    pub(in crate::mvcc) bulk: Bulk,
+    pub(in crate::mvcc) files: IndexFiles,
+    /// Which keys hang on which lease.
+    pub(in crate::mvcc) attached: Attached,
 }
 
 impl IndexLoad {
-    /// Awaits the pages of an index at `revision`.
+    /// Awaits the table of an index at `revision`.
     pub(in crate::mvcc) fn new(revision: i64) -> Self {
         Self {
             revision,
-            stage: Stage::Head,
-            head: Vec::new(),
-            part: AlignedVec::new(),
+            table: TableReader::new(revision),
             bulk: Bulk::new(),
-            attached: Attached::default(),
             pages: Vec::new(),
-            last_key: Vec::new(),
+            used: BTreeMap::new(),
+            named: BTreeMap::new(),
+            is_complete: false,
         }
     }
 
-    /// Takes the next bytes, cut anywhere; answers how many are of the index. `has_record` says
-    /// whether the record of an entry can be where it says.
+    /// Takes the parts that have come whole; answers how many bytes they have.
     ///
     /// # Errors
-    /// They do not go on as an index does; the load is over.
-    pub(in crate::mvcc) fn push(
-        &mut self,
-        bytes: &[u8],
-        has_record: impl Fn(&Entry) -> bool,
-    ) -> Result<usize, BadIndex> {
+    /// They do not go on as a table does; the load is over.
+    pub(in crate::mvcc) fn push(&mut self, bytes: &[u8]) -> Result<usize, BadIndex> {
         let mut rest = bytes;
-        while !rest.is_empty() && self.stage != Stage::End {
-            match self.stage {
-                Stage::Head => {
-                    let more = rest.len().min(PART_HEAD_BYTES - self.head.len());
-                    self.head.extend_from_slice(&rest[..more]);
-                    rest = &rest[more..];
-                    self.take_head()?;
+        while !self.is_complete
+            && let Some((part, taken)) = self.table.read(rest)?
+        {
+            rest = &rest[taken..];
+            match part {
+                Part::Row(row) => {
+                    let (used, last) = self.used.entry(row.page.file).or_default();
+                    *used += 1;
+                    *last = row.page.page.max(*last);
+                    self.bulk.push(row.separator, row.page, row.summary);
+                    self.pages.push(row.page);
                 }
-                Stage::Part { bytes, .. } => {
-                    let more = rest.len().min(bytes - self.part.len());
-                    self.part.extend_from_slice(&rest[..more]);
-                    rest = &rest[more..];
-                }
-                Stage::End => {}
+                Part::File(file, named) => _ = self.named.insert(file, named),
+                Part::End => self.is_complete = true,
             }
-            if let Stage::Part { kind, bytes } = self.stage
-                && self.part.len() == bytes
-            {
-                self.take_part(kind, &has_record)?;
-                self.part.clear();
-            }
+        }
+        if self.is_complete {
+            self.check_files()?;
         }
         Ok(bytes.len() - rest.len())
     }
 
-    /// Whether the last part has come.
+    /// Whether the end has come.
     pub(in crate::mvcc) fn is_complete(&self) -> bool {
-        self.stage == Stage::End
+        self.is_complete
     }
 
-    /// The index, and which keys hang on which lease.
+    /// The numbers of the files of pages.
+    pub(in crate::mvcc) fn named(&self) -> impl Iterator<Item = u64> {
+        self.named.values().map(|named| named.number)
+    }
+
+    /// Reads all files of pages, each from one end to the other, and answers what is wrong with them.
+    /// `revision` is the checkpoint's.
+    pub(in crate::mvcc) fn inspect(
+        &self,
+        disk: &mut dyn Disk,
+        salt: u64,
+        revision: i64,
+    ) -> Vec<BadSegment> {
+        let read = |named| IndexFile::open(disk, salt, named)?.check_all(disk, revision);
+        let read = self.named.values().map(read);
+        read.filter_map(Result::err).collect()
+    }
+
+    /// The index; reads the tables of the files, and the pages that have leases.
     ///
     /// # Errors
-    /// The last part has not come.
-    pub(in crate::mvcc) fn finish(self) -> Result<(Bulk, Attached), BadIndex> {
-        match self.is_complete() {
-            true => Ok((self.bulk, self.attached)),
-            false => Err(BadIndex::Short),
-        }
-    }
-
-    fn take_head(&mut self) -> Result<(), BadIndex> {
-        if let Some([found, bytes @ ..]) = self.head.first_chunk::<PART_HEAD_BYTES>() {
-            if ![KIND_PAGE, KIND_TABLE].contains(found) {
-                return Err(BadIndex::Kind { found: *found });
-            }
-            self.stage = Stage::Part {
-                kind: *found,
-                bytes: u32::from_le_bytes(*bytes) as usize,
+    /// A file is not the one that was written.
+    pub(in crate::mvcc) fn finish(
+        self,
+        disk: &mut dyn Disk,
+        salt: u64,
+    ) -> Result<LoadedIndex, BadSegment> {
+        let mut files = BTreeMap::new();
+        for (file, named) in &self.named {
+            let known = KnownFile {
+                file: Arc::new(IndexFile::open(disk, salt, named)?),
+                used: self.used.get(file).map_or(0, |(used, _)| *used),
             };
-            self.head.clear();
+            files.insert(*file, known);
         }
-        Ok(())
+        let files = IndexFiles::new(files);
+        let (mut attached, mut copier) = (Attached::default(), Copier::default());
+        let leased = self.pages.iter().filter(|page| files.is_leased(**page));
+        for page in leased {
+            let archive = copier.archive(&files, *page, disk)?;
+            let checked = CheckedPage::open(&archive, self.revision);
+            let checked = checked.map_err(|_| files.rotten(*page))?;
+            checked.each_leased(|key, lease| attached.change(key, LeaseId(0), lease));
+        }
+        Ok(LoadedIndex {
+            bulk: self.bulk,
+            files,
+            attached,
+        })
     }
 
-    fn take_part(&mut self, kind: u8, has_record: impl Fn(&Entry) -> bool) -> Result<(), BadIndex> {
-        self.stage = match kind {
-            KIND_PAGE => {
-                self.take_page(has_record)?;
-                Stage::Head
+    /// Every page must be in a file that is named, which has no more of them in use than there are.
+    fn check_files(&self) -> Result<(), BadIndex> {
+        for (file, (used, last)) in &self.used {
+            let pages = self.named.get(file).map_or(0, |named| named.pages);
+            if *used > pages || *last >= pages {
+                return Err(BadIndex::Page { file: *file });
             }
-            _ => {
-                self.check_table()?;
-                Stage::End
-            }
-        };
+        }
         Ok(())
-    }
-
-    fn take_page(&mut self, has_record: impl Fn(&Entry) -> bool) -> Result<(), BadIndex> {
-        let page = self.pages.len();
-        let bad = |why| BadIndex::Page { page, why };
-        let checked = CheckedPage::open(&self.part, self.revision).map_err(bad)?;
-        let mut key = Vec::new();
-        checked.key(0, &mut key);
-        if page > 0 && key <= self.last_key {
-            return Err(bad(BadPage::Order));
-        }
-        for index in 0..checked.len() {
-            let entry = checked.entry(index);
-            if !has_record(&entry) {
-                let segment = entry.at.segment;
-                return Err(BadIndex::Segment { page, segment });
-            }
-            checked.key(index, &mut key);
-            if entry.lease != 0 {
-                self.attached.change(&key, LeaseId(0), LeaseId(entry.lease));
-            }
-            self.bulk.push(&key, entry);
-        }
-        self.last_key = key;
-        self.pages.push(PageRef::new(&self.part, checked.len()));
-        Ok(())
-    }
-
-    fn check_table(&self) -> Result<(), BadIndex> {
-        let (table, digest) = self.part.split_last_chunk().ok_or(BadIndex::Table)?;
-        if crc32c::crc32c(table) != u32::from_le_bytes(*digest) {
-            return Err(BadIndex::Table);
-        }
-        match difference(table, &self.pages).map_err(|_| BadIndex::Table)? {
-            Some(page) => Err(BadIndex::Digest { page }),
-            None => Ok(()),
-        }
     }
 }
 

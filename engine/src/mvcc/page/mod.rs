@@ -1,29 +1,23 @@
-//! The index at one revision as pages: what a checkpoint holds of it.
+//! The leaves of the index at one revision as pages: what a checkpoint holds of them.
 //!
-//! Promises: pages that were read back are sorted, complete and those that were written, or the
-//! damage is named; a page is checked before anything in it is used. Never: trusts a page because a
-//! checksum beside it fits; its parent, the page table, holds the digest. Start at `IndexCursor`
-//! (writes) and `IndexLoad` (reads); one page is in archive.rs.
+//! Promises: a page that was read back is the one that was written, or the damage is named; it is
+//! checked before anything in it is used. A checkpoint writes what has changed since the one before.
+//! Never: trusts a page because a checksum beside it fits; the table of its file holds the digest,
+//! and the checkpoint that of the table. Start at `IndexCursor` (writes) and `IndexLoad` (reads); one
+//! page is in archive.rs, a file of them in file.rs, what names them all in table.rs.
 
 mod archive;
 mod cursor;
+mod file;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
 mod load;
-mod write;
+mod table;
 
 pub use archive::BadPage;
-pub(super) use cursor::IndexCursor;
-pub use load::BadIndex;
-pub(super) use load::IndexLoad;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) use write::IndexWriter;
-
-/// What precedes each part of the stream: its kind (1 byte) and its bytes (4).
-const PART_HEAD_BYTES: usize = 5;
-
-/// A page of the index.
-const KIND_PAGE: u8 = 1;
-
-/// The page table: its archive, then 4 bytes of digest of it. It ends the index.
-const KIND_TABLE: u8 = 2;
+pub(super) use cursor::{IndexCursor, IndexWritten};
+pub(super) use file::{PageRead, bytes_of};
+pub(super) use files::IndexFiles;
+pub(super) use load::{IndexLoad, LoadedIndex};
+pub use table::BadIndex;

@@ -68,7 +68,9 @@ impl RevLog {
         pages: &Pages,
         bytes: usize,
     ) -> Result<(), BadSegment> {
-        let NeedRead::Frame { segment, frame } = part.need;
+        let NeedRead::Frame { segment, frame } = part.need else {
+            return Ok(());
+        };
         if self.directory.part_of(part.need) != Some(*part) {
             return Ok(());
         }
@@ -91,12 +93,13 @@ impl RevLog {
     }
 
     /// Gives back memory above the bound: second chance by frame, the oldest first for bodies that
-    /// were never read back. True if anything went.
-    pub(crate) fn evict(&mut self) -> bool {
+    /// were never read back; `elsewhere` is taken by others. True if anything went.
+    pub(crate) fn evict(&mut self, elsewhere: u64) -> bool {
+        let bound = self.cache.bound.saturating_sub(elsewhere);
         let mut is_changed = false;
         // Once around and again: then all second chances are used up.
         for _ in 0..2 * self.cache.clock.len() {
-            if self.cache.bytes <= self.cache.bound {
+            if self.cache.bytes <= bound {
                 break;
             }
             let Some(resident) = self.cache.clock.pop_front() else {

@@ -138,7 +138,9 @@ impl Directory {
     /// The file that holds what is missing; `None` if it is missing no more, or its segment has no
     /// such part any more.
     pub(crate) fn file_of(&self, need: NeedRead) -> Option<&Arc<SegmentFile>> {
-        let NeedRead::Frame { segment, frame } = need;
+        let NeedRead::Frame { segment, frame } = need else {
+            return None;
+        };
         match &self.place(segment)?.body {
             Body::Filed(filed) => {
                 let is_cold = filed.frames.get(frame as usize)?.is_none();
@@ -150,9 +152,11 @@ impl Directory {
 
     /// How that is read.
     pub(crate) fn part_of(&self, need: NeedRead) -> Option<PartRead> {
-        let NeedRead::Frame { frame, .. } = need;
         let file = self.file_of(need)?;
-        Some(file.part(frame))
+        match need {
+            NeedRead::Frame { frame, .. } => Some(file.part(frame)),
+            NeedRead::Page(_) => None,
+        }
     }
 
     /// The begin of the last segment before which all records are older than main revision `main`.

@@ -414,7 +414,7 @@ fn decode_frames(table: &[u8], count: usize, start: u64) -> Option<Box<[FrameAt]
     is_whole.then(|| frames.into())
 }
 
-fn read_whole(
+pub(crate) fn read_whole(
     disk: &mut dyn Disk,
     file: File,
     offset: u64,
@@ -431,7 +431,7 @@ fn digest_of(pages: &[Page]) -> u32 {
 }
 
 /// Copies `bytes` to the begin of `pages` and zeros behind them.
-fn fill(pages: &mut [Page], bytes: &[u8]) {
+pub(crate) fn fill(pages: &mut [Page], bytes: &[u8]) {
     let mut pieces = bytes.chunks(PAGE_BYTES);
     for Page(page) in pages {
         let piece = pieces.next().unwrap_or_default();
@@ -445,7 +445,7 @@ fn table_pages(count: usize) -> usize {
 }
 
 /// The name in the making; checkpoints and slots of the log have other numbers.
-fn temp(number: u64) -> File {
+pub(crate) fn temp(number: u64) -> File {
     File::Temp(1 << 62 | number)
 }
 

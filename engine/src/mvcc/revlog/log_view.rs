@@ -5,6 +5,7 @@ use super::directory::Directory;
 use super::file::SegmentFile;
 use super::record::Stored;
 use crate::mvcc::aside::Aside;
+use crate::mvcc::tree::PageRef;
 use crate::mvcc::wants::NeedRead;
 
 /// The log as one reader sees it. Clients' reads note what they miss, so that the member reads it;
@@ -59,6 +60,11 @@ impl<'a> LogView<'a> {
     /// See [`Directory::file_of`].
     pub(crate) fn file_of(self, need: NeedRead) -> Option<&'a Arc<SegmentFile>> {
         self.directory.file_of(need)
+    }
+
+    /// Whether a page of the index that was asked for has not come.
+    pub(crate) fn is_awaited(self, page: PageRef) -> bool {
+        self.directory.wants().is_awaited(page)
     }
 
     /// Lets the member read it.

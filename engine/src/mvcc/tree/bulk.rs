@@ -1,21 +1,14 @@
 use std::mem;
 
-use super::inner::Inner;
-use super::keys::{Span, common_prefix};
-use super::leaf::{Entry, Leaf};
+use super::inner::{Inner, Summary};
+use super::leaf::Leaf;
 use super::root::{Link, Nursery};
-use super::{Body, Tree};
-use crate::limits::{INNER_CHILDREN_MAX, LEAF_KEYS_MAX, NODE_KEY_BYTES_MAX};
+use super::{Body, PageRef, Tree};
+use crate::limits::{INNER_CHILDREN_MAX, NODE_KEY_BYTES_MAX};
 
-/// Builds a tree from keys in ascending order: full nodes, and each key copied once. It answers as
-/// a tree does into which they were put one by one.
+/// Builds a tree above leaves that are on disk, in key order: full inner nodes, no leaf in memory.
 pub(crate) struct Bulk {
     nursery: Nursery,
-    /// The leaf being filled: its keys one behind the other, and one entry a key.
-    keys: Vec<u8>,
-    entries: Vec<(Span, Entry)>,
-    /// The greatest key of the leaf before.
-    last_key: Vec<u8>,
     /// Nodes without a parent, by level from the leaves up: children of the node that is next on
     /// the level above.
     levels: Vec<Level>,
@@ -24,46 +17,43 @@ pub(crate) struct Bulk {
 #[derive(Default)]
 struct Level {
     /// Nodes with what separates each from the one before.
-    children: Vec<(Vec<u8>, Link)>,
+    children: Vec<(Vec<u8>, Link, Summary)>,
     /// Bytes of the separators but the first, which stands in a node above.
     bytes: usize,
+}
+
+impl Default for Bulk {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Bulk {
     pub(crate) fn new() -> Self {
         Self {
             nursery: Nursery::new(),
-            keys: Vec::new(),
-            entries: Vec::new(),
-            last_key: Vec::new(),
             levels: Vec::new(),
         }
     }
 
-    /// Adds a key above all others.
-    pub(crate) fn push(&mut self, key: &[u8], entry: Entry) {
-        let is_full = self.entries.len() == LEAF_KEYS_MAX
-            || (!self.entries.is_empty() && self.keys.len() + key.len() > NODE_KEY_BYTES_MAX);
-        if is_full {
-            self.close_leaf();
-        }
-        let span = Span::new(self.keys.len(), key.len());
-        self.entries.push((span, entry));
-        self.keys.extend_from_slice(key);
+    /// Adds the leaf of `page` behind all others; `separator` is above all keys before it and not above
+    /// its first.
+    pub(crate) fn push(&mut self, separator: &[u8], page: PageRef, summary: Summary) {
+        self.nursery.memory.pages += 1;
+        self.add(0, separator.to_vec(), Link::to_page(page), summary);
     }
 
     /// The tree, published with `rest`.
     pub(crate) fn finish<T: Send + Sync + 'static>(mut self, rest: T) -> Tree<T> {
-        if !self.entries.is_empty() {
-            self.close_leaf();
-        }
         let mut level = 0;
         let root = loop {
-            let Some(top) = self.levels.get_mut(level) else {
+            let is_top = level + 1 >= self.levels.len();
+            let Some(Level { children, .. }) = self.levels.get_mut(level) else {
                 break self.nursery.alloc(Body::Leaf(Leaf::new()));
             };
-            if top.children.len() == 1 && level + 1 == self.levels.len() {
-                let (_, root) = self.levels[level].children.remove(0);
+            // The root is in memory always, leaves are not.
+            let is_root = is_top && level > 0 && children.len() == 1;
+            if is_root && let Some((_, root, _)) = children.pop() {
                 break root;
             }
             self.close_inner(level);
@@ -73,32 +63,16 @@ impl Bulk {
         Tree::new(nursery, root, rest)
     }
 
-    fn close_leaf(&mut self) {
-        let leaf = Leaf::of_sorted(&self.keys, &self.entries);
-        let (first, last) = (leaf.key(0), leaf.key(leaf.len() - 1));
-        let separator = if self.levels.is_empty() {
-            Vec::new()
-        } else {
-            assert!(*self.last_key < *first);
-            first[..=common_prefix(&self.last_key, first)].to_vec()
-        };
-        self.last_key.clear();
-        self.last_key.extend_from_slice(last);
-        self.keys.clear();
-        self.entries.clear();
-        let leaf = self.nursery.alloc(Body::Leaf(leaf));
-        self.add(0, separator, leaf);
-    }
-
     fn close_inner(&mut self, level: usize) {
         let mut children = mem::take(&mut self.levels[level]).children;
         let separator = mem::take(&mut children[0].0);
-        let inner = Body::Inner(Inner::of_sorted(children));
-        let inner = self.nursery.alloc(inner);
-        self.add(level + 1, separator, inner);
+        let inner = Inner::of_sorted(children);
+        let summary = inner.summary();
+        let inner = self.nursery.alloc(Body::Inner(inner));
+        self.add(level + 1, separator, inner, summary);
     }
 
-    fn add(&mut self, level: usize, separator: Vec<u8>, node: Link) {
+    fn add(&mut self, level: usize, separator: Vec<u8>, node: Link, summary: Summary) {
         if level == self.levels.len() {
             self.levels.push(Level::default());
         }
@@ -112,14 +86,14 @@ impl Bulk {
         if !children.is_empty() {
             *bytes += separator.len();
         }
-        children.push((separator, node));
+        children.push((separator, node, summary));
     }
 }
 
 impl Drop for Bulk {
     fn drop(&mut self) {
         for level in &mut self.levels {
-            for (_, node) in &mut level.children {
+            for (_, node, _) in &mut level.children {
                 self.nursery.free_unpublished(node);
             }
         }

@@ -1,18 +1,23 @@
-use super::{Body, Leaf, Node};
+use super::{Body, Leaf, Left, Node};
 
 /// Adds to `total` how many keys in `from..before` are live at main revision `rev`. `is_live` decides
 /// for a key that was created, deleted or created anew after `rev`; it is asked only below nodes
-/// where that happened, in the order of the keys. Where it fails the keys before are counted.
-pub(crate) fn count<'a, E>(
+/// where that happened, in the order of the keys. Where it fails the keys before are counted. Of pages
+/// only those at the bounds, or where that happened, must be loaded.
+///
+/// # Errors
+/// Those of `is_live`, or a page must be loaded first.
+pub(crate) fn count<'a, B>(
     node: &'a Node,
     from: Option<&[u8]>,
     before: Option<&[u8]>,
     rev: i64,
     total: &mut u64,
-    is_live: &mut impl FnMut(&'a Leaf, usize) -> Result<bool, E>,
-) -> Result<(), E> {
+    is_live: &mut impl FnMut(&'a Leaf, usize) -> Result<bool, Left<B>>,
+) -> Result<(), Left<B>> {
     match &node.body {
         Body::Leaf(leaf) => {
+            node.touch();
             let first = from.map_or(0, |from| leaf.search(from).0);
             let end = before.map_or(leaf.len(), |before| leaf.search(before).0);
             for index in first..end {
@@ -35,7 +40,8 @@ pub(crate) fn count<'a, E>(
                 if from.is_none() && before.is_none() && summary.changed <= rev {
                     *total += u64::from(summary.live);
                 } else {
-                    count(inner.child(index), from, before, rev, total, is_live)?;
+                    let child = inner.try_child(index).map_err(Left::Page)?;
+                    count(child, from, before, rev, total, is_live)?;
                 }
             }
         }

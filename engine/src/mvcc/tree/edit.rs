@@ -2,7 +2,7 @@ use super::inner::{Inner, Summary};
 use super::keys::common_prefix;
 use super::leaf::{Entry, Leaf};
 use super::root::{Link, Nursery};
-use super::{Body, Node};
+use super::{Body, PageRef};
 use crate::limits::{INNER_CHILDREN_MAX, LEAF_KEYS_MAX, NODE_KEY_BYTES_MAX};
 
 /// What an insert did below a link.
@@ -27,9 +27,11 @@ pub(super) fn upsert_root(
     root: &mut Link,
     key: &[u8],
     make: impl FnOnce(Option<&Entry>) -> Entry,
-) {
-    let mut split = upsert(nursery, root, key, make).split.into_iter();
-    let Some(first) = split.next() else { return };
+) -> Result<(), PageRef> {
+    let mut split = upsert(nursery, root, key, make)?.split.into_iter();
+    let Some(first) = split.next() else {
+        return Ok(());
+    };
     let right_summary = first.right.get().summary();
     let placeholder = nursery.alloc(Body::Leaf(Leaf::new()));
     let left = std::mem::replace(root, placeholder);
@@ -45,6 +47,7 @@ pub(super) fn upsert_root(
     }
     let grown = nursery.alloc(Body::Inner(inner));
     nursery.release(std::mem::replace(root, grown));
+    Ok(())
 }
 
 fn upsert(
@@ -52,12 +55,13 @@ fn upsert(
     slot: &mut Link,
     key: &[u8],
     make: impl FnOnce(Option<&Entry>) -> Entry,
-) -> Upserted {
+) -> Result<Upserted, PageRef> {
+    slot.node()?;
     match nursery.make_mut(slot) {
-        Body::Leaf(leaf) => upsert_leaf(nursery, leaf, key, make),
+        Body::Leaf(leaf) => Ok(upsert_leaf(nursery, leaf, key, make)),
         Body::Inner(inner) => {
             let index = inner.child_for(key);
-            let mut below = upsert(nursery, inner.link_mut(index), key, make);
+            let mut below = upsert(nursery, inner.link_mut(index), key, make)?;
             if below.split.is_empty() {
                 let old = inner.summary_of(index);
                 let live = old
@@ -75,13 +79,13 @@ fn upsert(
                 inner.set_summary(index, inner.child(index).summary());
                 below.split = adopt(nursery, inner, index + 1, below.split);
             }
-            below
+            Ok(below)
         }
     }
 }
 
 fn upsert_leaf(
-    nursery: &Nursery,
+    nursery: &mut Nursery,
     leaf: &mut Leaf,
     key: &[u8],
     make: impl FnOnce(Option<&Entry>) -> Entry,
@@ -118,7 +122,7 @@ fn upsert_leaf(
 /// others starts a leaf of its own, so that ascending inserts leave full leaves; a giant key gets a
 /// leaf of its own; else the leaf is halved.
 fn insert_splitting(
-    nursery: &Nursery,
+    nursery: &mut Nursery,
     leaf: &mut Leaf,
     index: usize,
     key: &[u8],
@@ -152,7 +156,7 @@ fn insert_splitting(
 }
 
 /// The separator is the shortest that tells the two leaves apart.
-fn split_between(nursery: &Nursery, left: &Leaf, right: Leaf) -> Split {
+fn split_between(nursery: &mut Nursery, left: &Leaf, right: Leaf) -> Split {
     let first = right.key(0);
     let shared = common_prefix(left.key(left.len() - 1), first);
     let separator = first[..=shared].to_vec();
@@ -163,7 +167,7 @@ fn split_between(nursery: &Nursery, left: &Leaf, right: Leaf) -> Split {
 }
 
 /// Gives `inner` new children from `index` on; returns what had to be cut off to its right.
-fn adopt(nursery: &Nursery, inner: &mut Inner, index: usize, split: Vec<Split>) -> Vec<Split> {
+fn adopt(nursery: &mut Nursery, inner: &mut Inner, index: usize, split: Vec<Split>) -> Vec<Split> {
     let bytes = split.iter().map(|split| split.separator.len()).sum();
     let mut cut = None;
     if inner.is_full_for(split.len(), bytes) {
@@ -193,8 +197,10 @@ fn adopt(nursery: &Nursery, inner: &mut Inner, index: usize, split: Vec<Split>) 
 /// Takes `key` out of the tree of `root`, which loses a level when one child is left.
 pub(super) fn remove_root(nursery: &mut Nursery, root: &mut Link, key: &[u8]) {
     remove(nursery, root, key);
+    // The root itself is always in memory: it keeps a last child that is not.
     while let Body::Inner(inner) = &root.get().body
         && inner.len() <= 1
+        && (inner.len() == 0 || inner.try_child(0).is_ok())
     {
         let Body::Inner(inner) = nursery.make_mut(root) else {
             break;
@@ -241,10 +247,12 @@ fn remove(nursery: &mut Nursery, slot: &mut Link, key: &[u8]) -> i32 {
     }
 }
 
-/// Merges child `index` with a neighbour if the two leave room in one node.
+/// Merges child `index` with a neighbour if that is in memory and the two leave room in one node.
 fn merge(nursery: &mut Nursery, inner: &mut Inner, index: usize) {
     let fits = |left: usize| {
-        let (a, b): (&Node, &Node) = (inner.child(left), inner.child(left + 1));
+        let (Ok(a), Ok(b)) = (inner.try_child(left), inner.try_child(left + 1)) else {
+            return false;
+        };
         let most = if matches!(a.body, Body::Leaf(_)) {
             LEAF_KEYS_MAX
         } else {

@@ -1,6 +1,6 @@
-use super::Node;
 use super::keys::{Keys, Span, common_prefix, head, search};
 use super::root::Link;
+use super::{Node, PageRef};
 use crate::limits::{INNER_CHILDREN_MAX, NODE_KEY_BYTES_MAX};
 
 /// Children in key order. Separator `i` is not above any key of child `i` and above all keys of
@@ -37,10 +37,9 @@ impl Inner {
 
     /// Children in key order, each behind what separates it from the one before; the first
     /// separator is empty.
-    pub(super) fn of_sorted(children: Vec<(Vec<u8>, Link)>) -> Self {
+    pub(super) fn of_sorted(children: Vec<(Vec<u8>, Link, Summary)>) -> Self {
         let mut inner = Self::empty();
-        for (separator, child) in children {
-            let summary = child.get().summary();
+        for (separator, child, summary) in children {
             inner.push(&separator, child, summary);
         }
         inner.fit_prefix();
@@ -51,8 +50,15 @@ impl Inner {
         self.len
     }
 
-    pub(crate) fn child(&self, index: usize) -> &Node {
+    /// A child that is known to be in memory.
+    pub(super) fn child(&self, index: usize) -> &Node {
         self.link(index).get()
+    }
+
+    /// A child, or the page that holds it.
+    #[inline]
+    pub(crate) fn try_child(&self, index: usize) -> Result<&Node, PageRef> {
+        self.link(index).node()
     }
 
     pub(super) fn link(&self, index: usize) -> &Link {

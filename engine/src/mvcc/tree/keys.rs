@@ -18,13 +18,13 @@ pub(super) struct Keys {
 
 /// Where a key lies in its node's `Keys`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
+pub(crate) struct Span {
     at: u32,
     len: u32,
 }
 
 impl Span {
-    pub(super) fn new(at: usize, len: usize) -> Self {
+    pub(crate) fn new(at: usize, len: usize) -> Self {
         Self {
             at: u32::try_from(at).expect("one key of under 4 GiB and a few short ones"),
             len: u32::try_from(len).expect("a key is shorter than 4 GiB"),
@@ -63,6 +63,11 @@ impl Keys {
         let begin = len.min(PREFIX_BEGIN);
         let key = &self.bytes[key.at as usize..][..begin];
         self.prefix_begin[..begin].copy_from_slice(key);
+    }
+
+    /// Bytes of memory.
+    pub(super) fn allocated(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Bytes of the keys in use.

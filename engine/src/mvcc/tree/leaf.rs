@@ -36,7 +36,7 @@ impl Entry {
     }
 
     /// The main revision of the newest create or delete of this key.
-    pub(super) fn changed(&self) -> i64 {
+    pub(crate) fn changed(&self) -> i64 {
         if self.is_live() {
             self.create
         } else {
@@ -55,8 +55,8 @@ impl Leaf {
         }
     }
 
-    /// Ascending keys that lie one behind the other in `keys`.
-    pub(super) fn of_sorted(keys: &[u8], entries: &[(Span, Entry)]) -> Self {
+    /// Ascending keys that lie one behind the other in `keys`, at most `LEAF_KEYS_MAX`.
+    pub(crate) fn of_sorted(keys: &[u8], entries: &[(Span, Entry)]) -> Self {
         let mut leaf = Self::new();
         leaf.keys = Keys::of(keys);
         leaf.len = entries.len();
@@ -88,7 +88,7 @@ impl Leaf {
     }
 
     /// The first index whose key is not below `key`, and whether it is equal to it.
-    pub(super) fn search(&self, key: &[u8]) -> (usize, bool) {
+    pub(crate) fn search(&self, key: &[u8]) -> (usize, bool) {
         search(&self.heads[..self.len], &self.keys, key, |index| {
             self.slots[index].key
         })

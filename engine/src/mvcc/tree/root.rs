@@ -1,6 +1,6 @@
 //! Who owns the nodes of the tree: the only unsafe code of the index.
 //!
-//! A `Link` owns its node as a `Box` would, but for two things. Copying an inner node copies its
+//! A `Link` whose lowest bit is set is no address but names a page. Any other owns its node as a `Box` would, but for two things. Copying an inner node copies its
 //! links bit by bit; from then on the old node, and the links in it, belong to the published past
 //! and are only read. And dropping a link frees nothing: `Nursery` frees a node at once if no
 //! reader can know it, else through the epoch, in deferred functions of bounded size.
@@ -11,16 +11,23 @@
 
 use std::marker::PhantomData;
 use std::mem;
+use std::num::NonZero;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned};
 
-use super::{Body, Node};
+use super::{Body, Head, Leaf, Node, PageRef};
 
-/// The one reference to a node in its version of the tree. Not `Clone`: see the head of this file.
+/// The one reference to a node in its version of the tree, or the name of the page that holds a leaf.
+/// Not `Clone`: see the head of this file.
 pub(super) struct Link(NonNull<Node>);
+
+/// A page's name fits a link.
+const _: () = assert!(usize::BITS == 64);
+/// The lowest bit of an address is free.
+const _: () = assert!(align_of::<Node>() > 1);
 
 /// The writer's side: makes, copies and retires nodes.
 pub(super) struct Nursery {
@@ -30,6 +37,20 @@ pub(super) struct Nursery {
     retired: Vec<NonNull<Node>>,
     /// Retired nodes handed to the epoch since it was last told to hurry.
     unflushed: usize,
+    pub(super) memory: Memory,
+}
+
+/// What there is of the leaves of the writer's tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Leaves in memory.
+    pub(crate) leaves: u64,
+    /// Those of them that a page holds just as they are.
+    pub(crate) clean: u64,
+    /// Bytes of these.
+    pub(crate) clean_bytes: u64,
+    /// Leaves that are pages only.
+    pub(crate) pages: u64,
 }
 
 /// The newest published tree and what belongs to it.
@@ -57,8 +78,8 @@ struct Garbage<T> {
     state: Option<Owned<Published<T>>>,
 }
 
-// SAFETY: a link is a unique reference to a node, and nodes are plain data, links and an
-// `Arc<[u8]>`.
+// SAFETY: a link is a page's name or a unique reference to a node, and nodes are plain data, atomics,
+// links and an `Arc<[u8]>`.
 unsafe impl Send for Link {}
 // SAFETY: through a shared link a node can only be read.
 unsafe impl Sync for Link {}
@@ -70,13 +91,31 @@ unsafe impl Sync for Nursery {}
 unsafe impl<T: Send> Send for Garbage<T> {}
 
 impl Link {
-    /// The node. For the writer it lives until it is changed, which needs the link exclusively; for
-    /// a reader the pin from which this link was reached keeps it.
+    /// A leaf that is on disk only.
+    pub(super) fn to_page(page: PageRef) -> Self {
+        let bits = usize::try_from(page.bits().get()).expect("as many bits");
+        let bits = NonZero::new(bits).expect("the lowest bit is set");
+        Self(NonNull::without_provenance(bits))
+    }
+
+    /// The node, or the page that holds it. For the writer a node lives until it is changed, which
+    /// needs the link exclusively; for a reader the pin from which this link was reached keeps it.
+    #[inline]
+    pub(super) fn node(&self) -> Result<&Node, PageRef> {
+        let bits = self.0.addr().get();
+        if bits & 1 != 0 {
+            return Err(PageRef::from_bits(bits as u64));
+        }
+        // SAFETY: an even address is that of a node (`alloc`, `copy`). It is freed only when no pin
+        // that could reach this link is left, and by the writer only when the link was given up
+        // (`release`) or replaced (`make_mut`), which this borrow excludes.
+        Ok(unsafe { self.0.as_ref() })
+    }
+
+    /// The node of a link that is known to be none of a page.
+    #[inline]
     pub(super) fn get(&self) -> &Node {
-        // SAFETY: the node is freed only when no pin that could reach this link is left, and by the
-        // writer only when the link was given up (`release`) or replaced (`make_mut`), which this
-        // borrow excludes.
-        unsafe { self.0.as_ref() }
+        self.node().expect("in memory")
     }
 
     /// The same node for the published past or for a node copied bit by bit; the caller keeps the
@@ -92,33 +131,63 @@ impl Nursery {
             batch: 1,
             retired: Vec::new(),
             unflushed: 0,
+            memory: Memory::default(),
         }
     }
 
     /// A new node that only the writer knows.
-    pub(super) fn alloc(&self, body: Body) -> Link {
+    pub(super) fn alloc(&mut self, body: Body) -> Link {
+        self.memory.leaves += u64::from(matches!(body, Body::Leaf(_)));
         Link(NonNull::from(Box::leak(Box::new(Node {
-            batch: self.batch,
+            head: Head::new(self.batch),
             body,
         }))))
+    }
+
+    /// A new leaf that `page` holds just so.
+    pub(super) fn alloc_stored(&mut self, leaf: Leaf, page: PageRef) -> Link {
+        let link = self.alloc(Body::Leaf(leaf));
+        self.on_stored(link.get(), page);
+        link
+    }
+
+    /// `page` holds this leaf just as it is, and none did before.
+    pub(super) fn on_stored(&mut self, leaf: &Node, page: PageRef) {
+        let before = leaf.head.stored.swap(page.bits().get(), Ordering::Relaxed);
+        assert!(before == 0);
+        self.memory.clean += 1;
+        self.memory.clean_bytes += leaf.bytes();
+    }
+
+    /// The tree has this leaf no more, or will change it: if a page holds it, it counts no more.
+    #[inline]
+    fn on_dirty(&mut self, leaf: &Node) {
+        if leaf.head.stored.load(Ordering::Relaxed) != 0 {
+            self.memory.clean -= 1;
+            self.memory.clean_bytes -= leaf.bytes();
+        }
     }
 
     /// The node of `slot` for writing: itself if no reader can know it, else a copy that takes its
     /// place in `slot`.
     pub(super) fn make_mut<'l>(&mut self, slot: &'l mut Link) -> &'l mut Body {
-        if slot.get().batch != self.batch {
+        self.on_dirty(slot.get());
+        if slot.get().head.batch != self.batch {
             let copy = self.copy(slot.get());
             self.retired.push(mem::replace(slot, copy).0);
         }
         // SAFETY: stamped with the current batch, so never published, and `slot`, borrowed
         // exclusively, is its only link.
         let node = unsafe { slot.0.as_mut() };
+        *node.head.stored.get_mut() = 0;
         &mut node.body
     }
 
     /// The tree no longer has this node. Its children were given to other nodes before.
     pub(super) fn release(&mut self, link: Link) {
-        if link.get().batch == self.batch {
+        self.on_dirty(link.get());
+        self.memory.leaves -= u64::from(matches!(link.get().body, Body::Leaf(_)));
+        if link.get().head.batch == self.batch {
             // SAFETY: never published, and its only link is given up here; it came from `Box` in
             // `alloc` or `copy`.
             drop(unsafe { Box::from_raw(link.0.as_ptr()) });
@@ -127,16 +196,23 @@ impl Nursery {
         }
     }
 
-    /// A bitwise copy stamped with the current batch.
+    /// A copy stamped with the current batch, of the body bit by bit.
     fn copy(&self, node: &Node) -> Link {
         let mut fresh = Box::<Node>::new_uninit();
-        // SAFETY: two distinct nodes. Besides plain data and links (the old ones are only read from
-        // now on, see the head) a node holds one `Arc`, counted again below.
-        unsafe { ptr::copy_nonoverlapping(node, fresh.as_mut_ptr(), 1) };
+        let to = fresh.as_mut_ptr();
+        // SAFETY: inside the box; nothing is read.
+        let head = unsafe { &raw mut (*to).head };
+        // SAFETY: as above.
+        let body = unsafe { &raw mut (*to).body };
+        // SAFETY: inside the box, aligned as the node is.
+        unsafe { head.write(Head::new(self.batch)) };
+        // SAFETY: two distinct nodes. The head is not copied, as other threads may set its flags meanwhile.
+        // Besides plain data and links (the old ones are only read from now on, see the head of this file)
+        // a body holds one `Arc`, counted again below.
+        unsafe { ptr::copy_nonoverlapping(&raw const node.body, body, 1) };
         mem::forget(node.keys().clone());
-        // SAFETY: all of it was written by the copy.
-        let mut fresh = unsafe { fresh.assume_init() };
-        fresh.batch = self.batch;
+        // SAFETY: both fields were written just now.
+        let fresh = unsafe { fresh.assume_init() };
         Link(NonNull::from(Box::leak(fresh)))
     }
 
@@ -217,7 +293,10 @@ impl Nursery {
     /// Frees what was made since the last publish and hangs on `link`; the rest belongs to
     /// `Shared`.
     pub(super) fn free_unpublished(&mut self, link: &mut Link) {
-        if link.get().batch != self.batch {
+        if link
+            .node()
+            .map_or(true, |node| node.head.batch != self.batch)
+        {
             return;
         }
         if let Body::Inner(inner) = self.make_mut(link) {
@@ -291,7 +370,8 @@ impl<T> Drop for Shared<T> {
 
 /// Frees a whole published tree. The caller owns it and uses no link of it again.
 fn free_below(link: &Link) {
-    if let Body::Inner(inner) = &link.get().body {
+    let Ok(node) = link.node() else { return };
+    if let Body::Inner(inner) = &node.body {
         for index in 0..inner.len() {
             free_below(inner.link(index));
         }

@@ -75,7 +75,7 @@ impl Rig {
     fn live_keys(&self) -> u64 {
         let pin = self.replica.reader().pin();
         let view = pin.view();
-        view.count_newest(&KeyRange::All)
+        view.count_newest(&KeyRange::All).unwrap()
     }
 }
 

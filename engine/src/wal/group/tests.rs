@@ -12,7 +12,7 @@ fn fresh() -> (MemDisk, Wal) {
         limits: LIMITS,
         ..RecoverConfig::default()
     };
-    let mut wal = recover(&mut disk, &config, &mut |_| {}, &mut |_| {})
+    let mut wal = recover(&mut disk, &config, &mut |_, _| {}, &mut |_| {})
         .unwrap()
         .wal;
     disk.drive(&mut wal);
@@ -204,7 +204,7 @@ fn a_clean_stop_leaves_a_sealed_log() {
         limits: LIMITS,
         ..RecoverConfig::default()
     };
-    let recovered = recover(&mut disk, &config, &mut |_| {}, &mut |_| {}).unwrap();
+    let recovered = recover(&mut disk, &config, &mut |_, _| {}, &mut |_| {}).unwrap();
     assert!(recovered.is_clean);
     assert_eq!(recovered.last, Index(1));
 }

@@ -13,7 +13,7 @@ fn start(disk: &mut dyn Disk, accept_data_loss: bool) -> Result<(Recovered, u64)
         ..RecoverConfig::default()
     };
     let mut entries = 0;
-    let mut on_event = |event: Replayed<'_>| {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| {
         if let Replayed::Run(run, _) = event {
             entries += u64::from(run.count);
         }
@@ -65,7 +65,7 @@ fn a_commit_never_covers_what_its_own_frame_replaces() {
         limits: LIMITS,
         ..RecoverConfig::default()
     };
-    let mut on_event = |event: Replayed<'_>| {
+    let mut on_event = |event: Replayed<'_>, _: &mut dyn Disk| {
         handed.push(match event {
             Replayed::Run(run, hard) => (run.term.0, run.last().0, hard.commit.0),
             Replayed::CutFrom(index) => (0, index.0, 0),

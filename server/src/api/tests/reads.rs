@@ -201,10 +201,10 @@ impl Bench {
         while cursor.write_segment(&mut disk, 7).expect("written") {}
         let mut content = Vec::new();
         while cursor
-            .next_chunk(&mut content, 1 << 20, &mut disk)
+            .next_chunk(&mut content, 1 << 20, &mut disk, 7)
             .expect("in memory")
         {}
-        backend.store.on_checkpoint(&cursor.take_files());
+        backend.store.on_checkpoint(cursor.take_files());
         backend.store.evict();
         backend.store.publish();
         backend.disk = Box::new(disk);

@@ -213,7 +213,7 @@ fn filters_leave_events_out_and_prev_kv_shows_what_was_before() {
     });
     bench.put("a", "new");
     let store = &mut bench.api.services.backend.store;
-    store.write().delete(b"a");
+    store.write().delete(b"a").unwrap();
     store.publish();
     assert_eq!(bench.events(puts), [event(0, "a", "new", 3)]);
     assert_eq!(bench.events(deletes), [event(0, "a", "", 4)]);
