@@ -196,13 +196,18 @@ impl SegmentFile {
         let page = PAGE_BYTES as u64;
         let end = named.bytes.checked_sub(page).ok_or(rotten(0))?;
         let last = read_whole(disk, file, end, 1)?.ok_or(rotten(end))?;
-        let tail: &[u8; TAIL_BYTES] = last.as_slice()[0].0.last_chunk().ok_or(rotten(end))?;
+        let tail: Option<&[u8; TAIL_BYTES]> = last.as_slice()[0].0.last_chunk();
+        let tail = &tail.copied().ok_or(rotten(end))?;
         let count = word(tail, 44) as usize;
         let pages = table_pages(count);
         let start = end
             .checked_sub((pages as u64 - 1) * page)
             .ok_or(rotten(end))?;
-        let table = read_whole(disk, file, start, pages)?.ok_or(rotten(start))?;
+        // Most tables are one page, and a start opens thousands of files.
+        let table = match pages {
+            1 => last,
+            _ => read_whole(disk, file, start, pages)?.ok_or(rotten(start))?,
+        };
         let bytes = copied(&table, 0, table.bytes());
         let (body, digest) = bytes.split_last_chunk::<4>().ok_or(rotten(start))?;
         let digest = u32::from_le_bytes(*digest);
