@@ -70,14 +70,16 @@ impl<A: Copy> Watchers<A> {
         self.tidy(pass);
     }
 
-    /// Lets the pass that is furthest behind begin at an earlier revision.
+    /// Lets the pass that is furthest behind begin at `next` or before.
     fn rewind_first(&mut self, next: i64) -> u32 {
         let numbers = self.passes.numbers();
         let first = numbers
             .min_by_key(|pass| self.passes[*pass].done)
             .expect("there are as many as there may be");
         self.settle(first);
-        self.passes[first].go_to(next);
+        // In the middle of the wanted revision it begins that one again, and what it has gathered before it.
+        let owed = self.passes[first].done + 1;
+        self.passes[first].go_to(next.min(owed));
         first
     }
 
