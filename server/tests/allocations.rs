@@ -69,6 +69,8 @@ fn a_get_allocates_nothing_in_the_server() {
         &url,
         "--advertise-client-urls",
         &url,
+        "--listen-peer-urls",
+        "http://127.0.0.1:0",
         "--threads",
         "1",
     ]

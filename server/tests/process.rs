@@ -102,6 +102,7 @@ fn command(data_dir: &Path) -> Command {
         .args([
             "--listen-client-urls=http://127.0.0.1:0",
             "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:0",
         ]);
     command
 }
