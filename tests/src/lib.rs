@@ -12,6 +12,7 @@ pub mod enumerate;
 pub mod frame;
 pub mod grpc;
 pub mod http;
+pub mod raft_model;
 pub mod server;
 pub mod sim;
 pub mod sim_disk;

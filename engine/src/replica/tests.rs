@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use basalt_pb::etcdserverpb as pb;
 use prost::Message;
 
@@ -539,6 +541,7 @@ fn batches_come_back_with_room() {
     assert_eq!(rig.outcomes().len(), 1000);
 }
 
+mod chaos;
 mod cluster;
 mod cold;
 mod leases;

@@ -35,12 +35,12 @@ impl Replica {
         self.now = now;
         self.raft.tick(now);
         self.look_at_leader();
+        self.refuse_replaced();
         self.log_inbox();
         self.apply_durable();
         if self.failure.is_some() {
             return Turn::default();
         }
-        self.refuse_replaced();
         self.raise_alarm();
         self.announce(now);
         let compaction = self.compact_by_rule(now);

@@ -1,38 +1,35 @@
 //! Whole members, each on its disk in memory, joined by a network in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::*;
 use crate::raft::Settings;
 use crate::raft::confchange::ConfChange;
 use crate::raft::config::Step;
 use crate::raft::message::Message as PeerMessage;
 
-struct Cluster {
+pub(super) struct Cluster {
     /// By number, from 1.
-    members: BTreeMap<u64, Member>,
-    queue: Vec<(MemberId, MemberId, PeerMessage)>,
+    pub(super) members: BTreeMap<u64, Member>,
     /// Nothing comes from or goes to these.
     cut: BTreeSet<MemberId>,
-    now: Millis,
+    pub(super) now: Millis,
     /// Streams are numbered in the order of the questions.
     asked: u32,
     starts: u64,
 }
 
-struct Member {
+pub(super) struct Member {
     disk: MemDisk,
-    replica: Replica,
+    pub(super) replica: Replica,
     outcomes: Vec<(u32, Outcome)>,
     /// While its disk hangs: what it was asked.
-    held: Option<Vec<(OpId, DiskOp)>>,
+    pub(super) held: Option<Vec<(OpId, DiskOp)>>,
 }
 
 fn peer_urls(number: u64) -> Vec<String> {
     vec![format!("http://127.0.0.1:{}", 2380 + number)]
 }
 
-fn id(number: u64) -> MemberId {
+pub(super) fn id(number: u64) -> MemberId {
     member_id(&peer_urls(number), "etcd-cluster")
 }
 
@@ -53,6 +50,14 @@ impl Member {
             replica,
             outcomes: Vec::new(),
             held: None,
+        }
+    }
+
+    /// The disk answers everything that it was asked.
+    pub(super) fn release_disk(&mut self) {
+        for (id, op) in self.held.take().into_iter().flatten() {
+            let result = self.disk.perform(op);
+            self.replica.on_disk(DiskDone { id, result });
         }
     }
 
@@ -89,10 +94,9 @@ impl Member {
 }
 
 impl Cluster {
-    fn new(count: u64) -> Self {
+    pub(super) fn new(count: u64) -> Self {
         let mut cluster = Self {
             members: BTreeMap::new(),
-            queue: Vec::new(),
             cut: BTreeSet::new(),
             now: Millis(0),
             asked: 0,
@@ -133,36 +137,45 @@ impl Cluster {
     }
 
     /// Loses what is in memory.
-    fn restart(&mut self, number: u64) {
+    pub(super) fn restart(&mut self, number: u64) {
         let member = self.members.remove(&number).expect("a member");
         let initial = member.replica.config.initial.clone();
         self.start(number, member.disk, initial);
     }
 
-    fn at(&mut self, number: u64) -> &mut Member {
+    pub(super) fn at(&mut self, number: u64) -> &mut Member {
         self.members.get_mut(&number).expect("a member")
     }
 
     fn step(&mut self) -> bool {
+        let sent = self.run_all();
+        let moved = !sent.is_empty();
+        for (from, to, message) in sent {
+            if !self.cut.contains(&from) && !self.cut.contains(&to) {
+                self.deliver(from, to, message);
+            }
+        }
+        moved
+    }
+
+    /// Lets everybody do what they can; answers what they say.
+    pub(super) fn run_all(&mut self) -> Vec<(MemberId, MemberId, PeerMessage)> {
+        let mut sent = Vec::new();
         for member in self.members.values_mut() {
             member.run(self.now);
             let mut out = Vec::new();
             member.replica.take_messages(&mut out);
             let me = member.replica.config.me;
-            let out = out.into_iter().map(|(to, message)| (me, to, message));
-            self.queue.extend(out);
+            sent.extend(out.into_iter().map(|(to, message)| (me, to, message)));
         }
-        let moved = !self.queue.is_empty();
-        for (from, to, message) in self.queue.drain(..) {
-            if self.cut.contains(&from) || self.cut.contains(&to) {
-                continue;
-            }
-            let mut members = self.members.values_mut();
-            if let Some(member) = members.find(|it| it.replica.config.me == to) {
-                member.replica.on_message(from, message, self.now);
-            }
+        sent
+    }
+
+    pub(super) fn deliver(&mut self, from: MemberId, to: MemberId, message: PeerMessage) {
+        let mut members = self.members.values_mut();
+        if let Some(member) = members.find(|it| it.replica.config.me == to) {
+            member.replica.on_message(from, message, self.now);
         }
-        moved
     }
 
     fn settle(&mut self) {
@@ -174,7 +187,7 @@ impl Cluster {
         panic!("the members never settle");
     }
 
-    fn pass(&mut self, millis: u64) {
+    pub(super) fn pass(&mut self, millis: u64) {
         for _ in 0..millis / 20 {
             self.now = self.now.plus(Millis(20));
             self.settle();
@@ -182,7 +195,7 @@ impl Cluster {
     }
 
     /// The only member that leads and is not cut off.
-    fn leader(&mut self) -> u64 {
+    pub(super) fn leader(&mut self) -> u64 {
         for _ in 0..500 {
             let cut = &self.cut;
             let leaders = self.members.iter().filter(|(number, member)| {
@@ -201,7 +214,7 @@ impl Cluster {
         leader % 3 + 1
     }
 
-    fn next_stream(&mut self) -> ReplyTo {
+    pub(super) fn next_stream(&mut self) -> ReplyTo {
         self.asked += 1;
         ReplyTo {
             stream: self.asked,
@@ -210,7 +223,7 @@ impl Cluster {
     }
 
     /// The answer's stream.
-    fn put(&mut self, number: u64, key: &str, value: &str) -> u32 {
+    pub(super) fn put(&mut self, number: u64, key: &str, value: &str) -> u32 {
         let to = self.next_stream();
         let member = self.at(number);
         let mut batch = Proposals::new();
@@ -221,13 +234,13 @@ impl Cluster {
         to.stream
     }
 
-    fn read(&mut self, number: u64) -> u32 {
+    pub(super) fn read(&mut self, number: u64) -> u32 {
         let to = self.next_stream();
         self.at(number).replica.read_index(to);
         to.stream
     }
 
-    fn answer(&mut self, number: u64, stream: u32) -> Option<Outcome> {
+    pub(super) fn answer(&mut self, number: u64, stream: u32) -> Option<Outcome> {
         let outcomes = &mut self.at(number).outcomes;
         let at = outcomes.iter().position(|(to, _)| *to == stream)?;
         Some(outcomes.remove(at).1)
@@ -236,7 +249,8 @@ impl Cluster {
     fn change(&mut self, number: u64, step: Step, about: u64) -> u32 {
         let to = self.next_stream();
         let mut json = String::new();
-        described(about).write_json(&mut json, false);
+        // Here only a learner becomes a voter.
+        described(about).write_json(&mut json, matches!(step, Step::AddVoter(_)));
         let replica = &mut self.at(number).replica;
         let change = ConfChange {
             id: replica.config.request_ids.draw(),
@@ -248,12 +262,12 @@ impl Cluster {
         to.stream
     }
 
-    fn revision(&mut self, number: u64) -> i64 {
+    pub(super) fn revision(&mut self, number: u64) -> i64 {
         let reader = self.at(number).replica.reader();
         reader.pin().view().revision()
     }
 
-    fn hash(&mut self, number: u64) -> HashAnswer {
+    pub(super) fn hash(&mut self, number: u64) -> HashAnswer {
         let member = self.at(number);
         let mut job = HashJob::start(member.replica.reader(), 0).expect("a job");
         loop {
@@ -364,11 +378,7 @@ fn a_put_is_answered_when_a_majority_of_disks_has_it() {
     cluster.settle();
     assert_eq!(cluster.answer(leader, stream), None);
     let follower = cluster.follower();
-    let member = cluster.at(follower);
-    for (id, op) in member.held.take().expect("hangs") {
-        let result = member.disk.perform(op);
-        member.replica.on_disk(DiskDone { id, result });
-    }
+    cluster.at(follower).release_disk();
     cluster.settle();
     assert!(is_put(cluster.answer(leader, stream)));
 }
@@ -573,11 +583,7 @@ fn a_leader_whose_disk_hangs_hands_over() {
     let other = cluster.put(next, "b", "1");
     cluster.settle();
     assert!(is_put(cluster.answer(next, other)));
-    let member = cluster.at(leader);
-    for (id, op) in member.held.take().expect("hangs") {
-        let result = member.disk.perform(op);
-        member.replica.on_disk(DiskDone { id, result });
-    }
+    cluster.at(leader).release_disk();
     cluster.pass(500);
     // Two disks had it: it was not lost.
     assert!(is_put(cluster.answer(leader, stream)));
