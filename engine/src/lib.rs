@@ -8,6 +8,7 @@ pub mod io;
 pub mod lease;
 pub mod limits;
 pub mod member;
+pub mod mutant;
 pub mod mvcc;
 pub mod query;
 pub mod raft;

@@ -23,6 +23,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
 const ENGINE: &[(&str, u8)] = &[
     ("types", 0),
     ("limits", 0),
+    ("mutant", 0),
     ("disk", 0),
     ("command", 1),
     ("run", 1),

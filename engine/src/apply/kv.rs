@@ -6,6 +6,7 @@ use basalt_pb::hot::{self, DeleteRangeRequest, PutRequest};
 
 use super::quota::put_cost;
 use super::{Applied, Counts, Machine, Outcome, Refused};
+use crate::mutant::{Mutant, is_on};
 use crate::mvcc::{KeyRange, NeedRead, Resume, SliceBound, View, Want, Write};
 use crate::query::write_record;
 use crate::types::{LeaseId, Term};
@@ -26,8 +27,10 @@ impl Machine {
             .allows(put_cost(request), self.store.sizes().in_use);
         let revision = self.store.revision() + 1;
         let outcome = if is_plain(request) {
+            let differs = is_on(Mutant::ApplyDifferently) && self.me.0.is_multiple_of(2);
+            let value = if differs { &[][..] } else { request.value };
             let mut write = self.store.write();
-            write.put(request.key, request.value, LeaseId(request.lease))?;
+            write.put(request.key, value, LeaseId(request.lease))?;
             assert!(write.finish() == revision);
             Outcome::Put { revision, term }
         } else {

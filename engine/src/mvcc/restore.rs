@@ -12,6 +12,7 @@ use super::revlog::record::{is_numbered, long, word};
 use super::revlog::{BadSegment, Kept, RevLog, SegmentId};
 use super::store::{Marks, Reader, Stamp, Store, StoreConfig};
 use crate::disk::Disk;
+use crate::mutant::{Mutant, is_on};
 
 /// Rebuilds a store from a checkpoint's content and the files that it names.
 pub struct Restore {
@@ -255,6 +256,9 @@ impl Restore {
             finished: long(head, 28),
             digests: Digests::default(),
         };
+        if is_on(Mutant::ForgetCompaction) {
+            marks.compacted = marks.finished;
+        }
         let is_ordered = -1 <= marks.finished
             && marks.finished <= marks.compacted
             && marks.compacted <= marks.revision;

@@ -4,6 +4,7 @@ use super::log::Mark;
 use super::message::{Ballot, Body};
 use super::quorum::{Tally, Voters};
 use super::{Raft, Role};
+use crate::mutant::{Mutant, is_on};
 use crate::types::{MemberId, Millis};
 
 /// Who answered this member's request for votes. Bounded by the number of voters.
@@ -107,6 +108,8 @@ impl Raft {
             Ballot::Pre => !matches!(self.role, Role::Leader(_)),
             Ballot::Real => self.vote.is_none_or(|id| id == from) && self.leader.is_none(),
         };
+        let is_current = is_current || is_on(Mutant::VoteForOlderLog);
+        let is_free = is_free || is_on(Mutant::VoteTwice);
         let granted = is_current && is_free;
         if granted && ballot == Ballot::Real {
             self.vote = Some(from);
@@ -128,6 +131,10 @@ impl Raft {
         };
         election.on_vote(from, granted);
         match (election.tally(&self.config.voters), ballot) {
+            (Tally::Won, Ballot::Pre) if is_on(Mutant::PreVoteElects) => {
+                self.term = self.term.next();
+                self.lead();
+            }
             (Tally::Won, Ballot::Pre) => self.elect(false),
             (Tally::Won, Ballot::Real) => self.lead(),
             (Tally::Lost, _) => self.give_up(),

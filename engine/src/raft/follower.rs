@@ -4,6 +4,7 @@ use super::log::Mark;
 use super::message::{Body, Runs};
 use super::{Raft, Role};
 use crate::limits::UNAPPLIED_BYTES_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::run::RUN_HEAD_BYTES;
 use crate::types::{Index, MemberId, Millis};
 
@@ -51,7 +52,8 @@ impl Raft {
         if self.hear(from).is_none() {
             return;
         }
-        if previous.index > self.log.committed()
+        if !is_on(Mutant::AppendBlindly)
+            && previous.index > self.log.committed()
             && self.log.term_at(previous.index) != Some(previous.term)
         {
             let hint = self.log.agrees_at_most(previous.index, previous.term);
@@ -80,6 +82,9 @@ impl Raft {
             }
             last = run.last();
         }
+        if is_on(Mutant::CommitUnseen) {
+            last = self.log.last().index;
+        }
         self.log.commit_to(commit.min(last));
         if let Role::Follower(follower) = &mut self.role {
             follower.matched = follower.matched.max(last);
@@ -89,7 +94,10 @@ impl Raft {
 
     /// Acknowledges what has become durable.
     pub(super) fn acknowledge(&mut self) {
-        let durable = self.log.durable();
+        let durable = match is_on(Mutant::AcknowledgeBeforeDurable) {
+            true => self.log.last().index,
+            false => self.log.durable(),
+        };
         let (Some(leader), Role::Follower(follower)) = (self.leader, &mut self.role) else {
             return;
         };

@@ -7,6 +7,7 @@ use super::progress::{Progress, State};
 use super::read_index::Reads;
 use super::{Raft, Role};
 use crate::limits::APPEND_BYTES_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::types::{Index, MemberId, Millis};
 
 /// One leadership. Bounded by the number of members.
@@ -70,7 +71,7 @@ impl Leader {
             false => self.peer(voter).map_or(Index(0), |peer| peer.matched),
         });
         // An entry of an older term may still be replaced although a majority holds it.
-        if quorum >= self.own_first {
+        if quorum >= self.own_first || is_on(Mutant::CommitOlderTerm) {
             quorum
         } else {
             Index(0)
@@ -213,6 +214,7 @@ impl Raft {
     }
 
     pub(super) fn on_heartbeat_answer(&mut self, from: MemberId, round: u64, commit: Index) {
+        let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -221,6 +223,9 @@ impl Raft {
         };
         peer.heard = self.now;
         peer.round = peer.round.max(round);
+        if is_on(Mutant::HeartbeatAcknowledges) {
+            peer.on_appended(last);
+        }
         // It has forgotten, or a message was lost: tell it again.
         peer.commit_sent = peer.commit_sent.min(commit);
         match &mut peer.state {
@@ -253,7 +258,11 @@ impl Raft {
     /// Commits what a majority holds by now.
     pub(super) fn advance_commit(&mut self) {
         if let Role::Leader(leader) = &self.role {
-            let committed = leader.committed(self.me, self.log.durable(), &self.config);
+            let own = match is_on(Mutant::CommitBeforeDurable) {
+                true => self.log.last().index,
+                false => self.log.durable(),
+            };
+            let committed = leader.committed(self.me, own, &self.config);
             self.log.commit_to(committed);
         }
     }

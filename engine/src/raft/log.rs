@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::message::Runs;
 use crate::limits::SPENT_RUNS_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::run::{
     ENTRY_LENGTH_BYTES, RUN_HEAD_BYTES, count_entries, entries_prefix, split_entry, suffix,
 };
@@ -216,7 +217,10 @@ impl Log {
         // Entries of one index and one term are the same entry.
         while first <= last.min(run.last()) {
             let held = &self.runs[self.slot_of(first).ok_or(bad)?];
-            if held.term != run.term {
+            if held.term != run.term && !is_on(Mutant::KeepConflicts) {
+                break;
+            }
+            if is_on(Mutant::CutBehindRepeated) && first > self.committed {
                 break;
             }
             first = held.last().next();
@@ -320,7 +324,11 @@ impl Log {
     /// The entry to apply next, once it is both committed and durable here.
     #[must_use]
     pub fn next_to_apply(&self) -> Option<Entry<'_>> {
-        if self.applied.index >= self.committed.min(self.durable) {
+        let committed = match is_on(Mutant::ApplyUncommitted) {
+            true => self.durable,
+            false => self.committed,
+        };
+        if self.applied.index >= committed.min(self.durable) {
             return None;
         }
         let run = &self.runs[self.cursor.slot];

@@ -31,6 +31,7 @@ use log::{Log, Mark};
 use message::{Body, Message};
 use settings::Random;
 
+use crate::mutant::{Mutant, is_on};
 use crate::run::ENTRY_LENGTH_BYTES;
 use crate::types::{HardState, Index, MemberId, Millis, RunKind, Term};
 
@@ -104,7 +105,10 @@ impl Raft {
             reads: Vec::new(),
             replaced: None,
         };
-        if raft.term > hard.term {
+        if is_on(Mutant::ForgetTerm) {
+            raft.term = raft.log.last().term;
+        }
+        if raft.term > hard.term || is_on(Mutant::ForgetVote) {
             raft.vote = None;
         }
         raft.keep_for_others();
@@ -183,7 +187,8 @@ impl Raft {
         if term < self.term {
             return self.on_older(from, &body);
         }
-        if term > self.term {
+        let stays = is_on(Mutant::LeadForEver) && self.is_leader();
+        if term > self.term && !stays {
             self.follow(term, None);
         }
         match body {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::message::Message;
 use crate::limits::OUTBOX_MESSAGES_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::types::{HardState, MemberId, Term};
 
 /// Messages in the order in which they were made.
@@ -54,6 +55,9 @@ impl Outbox {
 
 impl Held {
     fn may_leave(&self, durable: HardState) -> bool {
+        if is_on(Mutant::SpeakBeforeDurable) {
+            return true;
+        }
         let has_vote = self.vote.is_none() || self.vote == durable.vote;
         durable.term > self.term || (durable.term == self.term && has_vote)
     }

@@ -1,5 +1,6 @@
 //! The arithmetic of majorities. Pure: no roles, no time.
 
+use crate::mutant::{Mutant, is_on};
 use crate::types::{Index, MemberId};
 
 /// The members that vote, ascending.
@@ -38,6 +39,9 @@ impl Voters {
     /// Votes that decide: more than half. 1 without voters, so that nobody ever wins then.
     #[must_use]
     pub fn majority(&self) -> usize {
+        if is_on(Mutant::HalfIsMajority) {
+            return (self.ids.len() / 2).max(1);
+        }
         self.ids.len() / 2 + 1
     }
 

@@ -7,6 +7,7 @@ use core::mem;
 use super::message::Body;
 use super::{Raft, Role};
 use crate::limits::READ_QUESTIONS_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::types::{Index, MemberId};
 
 /// The questions that a leader has not answered. One round is under way at a time; what is asked meanwhile is the next one.
@@ -95,7 +96,8 @@ impl Raft {
         };
         let reads = &mut leader.reads;
         // Before an own entry is committed this member may not know what an earlier leader had acknowledged.
-        let may_begin = reads.under_way.is_none() && committed >= leader.own_first;
+        let may_begin = reads.under_way.is_none()
+            && (committed >= leader.own_first || is_on(Mutant::ReadTooEarly));
         if reads.asked.is_empty() || !may_begin {
             return;
         }
@@ -115,7 +117,7 @@ impl Raft {
         let answered = |id| id == me || leader.peer(id).is_some_and(|peer| peer.round >= round);
         let voters = self.config.voters.ids().iter();
         let count = voters.filter(|id| answered(**id)).count();
-        if count < self.config.voters.majority() {
+        if count < self.config.voters.majority() && !is_on(Mutant::ReadAlone) {
             return;
         }
         let Some((index, questions)) = leader.reads.under_way.take() else {

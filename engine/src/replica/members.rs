@@ -10,6 +10,7 @@ use super::{Proposals, Replica, Stopping};
 use crate::apply::{Outcome, Refused};
 use crate::command::{Command, Unreadable};
 use crate::limits::{FORWARDED_MAX, INBOX_BYTES_MAX, MEMBER_CHANGES_MAX};
+use crate::mutant::{Mutant, is_on};
 use crate::raft::confchange::ConfChange;
 use crate::raft::framed;
 use crate::raft::message::{Body, Message};
@@ -92,7 +93,7 @@ impl Forwarded {
     /// Whether a batch of `from` is the first of its number in `term`.
     fn admits(&mut self, from: MemberId, term: Term, sequence: u64) -> bool {
         let taken = self.taken.entry(from).or_default();
-        let is_new = (term, sequence) > *taken;
+        let is_new = (term, sequence) > *taken || is_on(Mutant::ExecuteTwice);
         *taken = (term, sequence).max(*taken);
         is_new
     }

@@ -4,6 +4,7 @@
 use super::{Replica, Stopping};
 use crate::apply::{Outcome, Refused};
 use crate::limits::READ_RETRY_MS;
+use crate::mutant::{Mutant, is_on};
 use crate::types::{Index, MemberId, Millis, ReplyTo, Term};
 
 /// The reads of this member that are not answered.
@@ -93,7 +94,10 @@ impl Replica {
             true => Index(0),
             false => self.raft.log().applied().index,
         };
-        let ready = self.reads.confirmed.extract_if(.., |it| it.0 <= applied);
+        let ready = self
+            .reads
+            .confirmed
+            .extract_if(.., |it| it.0 <= applied || is_on(Mutant::ReadUnapplied));
         for reader in ready.flat_map(|(_, readers)| readers) {
             self.replies.push(reader.to, Outcome::Readable);
         }

@@ -20,6 +20,7 @@ use crate::limits::{
     SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
 };
 use crate::member::Release;
+use crate::mutant::{Mutant, is_on};
 use crate::mvcc::{CheckpointFiles, SliceBound};
 use crate::raft::config::Step;
 use crate::raft::log::Mark;
@@ -88,7 +89,11 @@ impl Replica {
     fn turn_to_members(&mut self, now: Millis) -> Option<Millis> {
         self.raft.flush();
         // What was replaced after it was staged still stands at the end of the open frame.
-        let hard = self.raft.hard_at(self.raft.log().staged());
+        let upto = match is_on(Mutant::CommitUnstaged) {
+            true => self.wal.last(),
+            false => self.raft.log().staged(),
+        };
+        let hard = self.raft.hard_at(upto);
         if (hard.term, hard.vote) != (self.hard.term, self.hard.vote) {
             self.hard = hard;
             self.wal.set_hard(hard);
@@ -465,6 +470,9 @@ impl Replica {
             self.checkpoint.ready = Some(Box::new(job));
             self.checkpoint.running = true;
             self.checkpoint.live = live;
+            if is_on(Mutant::ReleaseEarly) {
+                self.wal.release(applied, &[]);
+            }
         }
     }
 
@@ -483,7 +491,9 @@ impl Replica {
             self.machine.store_mut().on_checkpoint(files);
             // Segments are released whole: what is left holds entries from before the checkpoint too.
             let since = self.wal.live_bytes() - self.checkpoint.live;
-            self.wal.release(index, &unnamed);
+            if !is_on(Mutant::ReleaseEarly) {
+                self.wal.release(index, &unnamed);
+            }
             self.checkpoint.covered = self.wal.live_bytes() - since;
         } else {
             self.checkpoint.not_before = now.plus(Millis(CHECKPOINT_RETRY_MS));

@@ -7,6 +7,7 @@ use super::record::{Frame, FrameKind, Header};
 use super::segment::{Layout, Segments, Space, WalLimits};
 use super::superblock::Superblock;
 use crate::disk::{DiskAnswer, DiskDone, DiskOp, File, OpId, Pages};
+use crate::mutant::{Mutant, is_on};
 use crate::run::RUN_HEAD_BYTES;
 use crate::types::{HardState, Index, Run, Term};
 
@@ -161,6 +162,7 @@ impl Wal {
         let pages = match done.result {
             Ok(DiskAnswer::Written(pages)) => pages,
             Ok(other) => unreachable!("a write answered {other:?}"),
+            Err(_) if is_on(Mutant::IgnoreFailedWrite) => Pages::default(),
             Err(error) => {
                 let failed = WalFailed { error };
                 self.failed = Some(failed);

@@ -9,6 +9,7 @@ use super::verdict::{Verdict, Wipe, judge};
 use super::walk::{End, OnEvent, SegmentReader, Walk, by_generation};
 use crate::disk::{Disk, DiskOp, File, Name, PAGE_BYTES, Pages, SECTOR_BYTES, remove_if_there};
 use crate::limits::WAL_READ_BYTES;
+use crate::mutant::{Mutant, is_on};
 use crate::types::{ClusterId, HardState, Index, MemberId, Run, Term};
 
 /// What recovery is told.
@@ -107,7 +108,7 @@ pub fn recover(
     let mut end = walk.run(disk)?;
     let wipes = match judge(disk, &names, &block, &end)? {
         Verdict::Whole(wipes) => wipes,
-        Verdict::Rotten(corrupt) if config.accept_data_loss => {
+        Verdict::Rotten(corrupt) if config.accept_data_loss || is_on(Mutant::CutAtDamage) => {
             notices.push(format!("data loss accepted: {corrupt}"));
             end.hard.commit = end.hard.commit.min(end.last);
             wipe_all_after(&names, &end)

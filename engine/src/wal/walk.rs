@@ -9,6 +9,7 @@ use super::segment::Used;
 use super::superblock::{Place, Superblock};
 use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, read_pages};
 use crate::limits::WAL_READ_BYTES;
+use crate::mutant::{Mutant, is_on};
 use crate::run::entries_prefix;
 use crate::types::{HardState, Index, Run, Term};
 
@@ -246,7 +247,10 @@ impl Walk<'_> {
         let read = each_run(header, body, |run| {
             // The frame's commit may mean an entry that replaces this run's in this very frame.
             let upto = kept.next().copied().unwrap_or_default();
-            let commit = header.hard.commit.min(upto);
+            let commit = match is_on(Mutant::CommitReplaced) {
+                true => header.hard.commit,
+                false => header.hard.commit.min(upto),
+            };
             let hard = HardState {
                 commit,
                 ..header.hard

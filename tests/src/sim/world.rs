@@ -273,7 +273,7 @@ impl<'p> World<'p> {
             Event::Wake(at) => {
                 let process = self.nodes[at.member].running.as_mut();
                 if let Some(process) = process
-                    && process.wake_us == Some(self.now_us)
+                    && process.wake_us.is_some_and(|due| due <= self.now_us)
                 {
                     process.wake_us = None;
                 }
