@@ -19,7 +19,7 @@ impl Bench {
 
     fn delete(&mut self, key: &str) {
         let store = &mut self.api.services.backend.store;
-        store.write().delete(key.as_bytes());
+        store.write().delete(key.as_bytes()).expect("in memory");
         store.publish();
     }
 }
