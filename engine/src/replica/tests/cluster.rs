@@ -249,8 +249,13 @@ impl Cluster {
     fn change(&mut self, number: u64, step: Step, about: u64) -> u32 {
         let to = self.next_stream();
         let mut json = String::new();
-        // Here only a learner becomes a voter.
-        described(about).write_json(&mut json, matches!(step, Step::AddVoter(_)));
+        // Here only a learner becomes a voter, and a promotion names the member alone.
+        let is_promotion = matches!(step, Step::AddVoter(_));
+        let mut member = described(about);
+        if is_promotion {
+            member.peer_urls.clear();
+        }
+        member.write_json(&mut json, is_promotion);
         let replica = &mut self.at(number).replica;
         let change = ConfChange {
             id: replica.config.request_ids.draw(),
