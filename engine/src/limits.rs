@@ -85,7 +85,7 @@ pub const REPLY_BYTES_KEPT_MAX: usize = 2 << 20;
 pub const ALARMS_MAX: usize = 1024;
 
 /// Entries of log after which a checkpoint is due by default: etcd's default of `--snapshot-count` up to 3.5 and far above 3.6's, as
-/// a checkpoint here is the whole state.
+/// a checkpoint here is due by bytes.
 pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
 
 /// Bytes of log after which a checkpoint is due by default: about a second of replay.

@@ -93,11 +93,17 @@ impl Store {
     /// has written them.
     #[must_use]
     pub fn unfiled_index_bytes(&self) -> u64 {
-        let memory = self.tree.memory();
         match self.is_index_small() {
             true => 0,
-            false => (memory.leaves - memory.clean) * LEAF_BYTES,
+            false => self.changed_index_bytes(),
         }
+    }
+
+    /// About the bytes of the index that the next checkpoint writes: leaves that no page holds as they are.
+    #[must_use]
+    pub fn changed_index_bytes(&self) -> u64 {
+        let memory = self.tree.memory();
+        (memory.leaves - memory.clean) * LEAF_BYTES
     }
 
     /// Reads what is needed at once. For the start; a member that runs does not wait for a disk.

@@ -448,14 +448,14 @@ impl Replica {
     fn begin_checkpoint(&mut self, now: Millis) {
         let (applied, _) = self.machine.applied();
         let entries = applied.0 - self.checkpoint.last.0;
-        // A checkpoint is the whole state: with the state grows the log that it may replace, so that
-        // writing checkpoints stays in proportion to writing the log.
+        // A checkpoint writes a page for each leaf that changed: the more of them, the more log it
+        // replaces, so that writing checkpoints stays in proportion to writing the log.
         let most = CHECKPOINT_BYTES_MAX.max(self.config.checkpoint_bytes);
-        let state = self.machine.store().sizes().total.min(most);
-        let live = self.wal.live_bytes();
         let store = self.machine.store();
+        let index = store.changed_index_bytes().min(most);
+        let live = self.wal.live_bytes();
         let unfiled = store.unfiled_bytes() + store.unfiled_index_bytes();
-        let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(state)
+        let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(index)
             || entries >= self.config.checkpoint_entries
             || unfiled >= self.config.checkpoint_unfiled_bytes;
         let idle = !self.checkpoint.running
