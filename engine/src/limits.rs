@@ -91,7 +91,7 @@ pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
 /// Bytes of log after which a checkpoint is due by default: about a second of replay.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 
-/// Bytes of log after which a checkpoint is due however large the state is: some seconds of replay.
+/// Bytes of log after which a checkpoint is due however much of the index has changed: some seconds of replay.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 
 /// Bytes of records without a file after which a checkpoint is due however short the log is: compaction makes such bytes

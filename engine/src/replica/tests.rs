@@ -121,22 +121,28 @@ impl Rig {
         rig
     }
 
+    /// One turn and what it asks of disk and worker; whether that was anything.
+    fn step(&mut self) -> (Turn, bool) {
+        let turn = self.replica.turn(self.now);
+        let mut moved = false;
+        while let Some((id, op)) = self.replica.poll_op() {
+            let result = self.disk.perform(op);
+            self.replica.on_disk(DiskDone { id, result });
+            moved = true;
+        }
+        self.replica.take_jobs(&mut self.jobs);
+        for job in self.jobs.drain(..) {
+            let done = job.run(&mut self.disk);
+            self.replica.on_job(done, self.now);
+            moved = true;
+        }
+        (turn, moved)
+    }
+
     /// Lets everything run until nothing moves any more.
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            let turn = self.replica.turn(self.now);
-            let mut moved = false;
-            while let Some((id, op)) = self.replica.poll_op() {
-                let result = self.disk.perform(op);
-                self.replica.on_disk(DiskDone { id, result });
-                moved = true;
-            }
-            self.replica.take_jobs(&mut self.jobs);
-            for job in self.jobs.drain(..) {
-                let done = job.run(&mut self.disk);
-                self.replica.on_job(done, self.now);
-                moved = true;
-            }
+            let (turn, moved) = self.step();
             if !moved {
                 match turn.wake {
                     Some(wake) => self.now = wake,

@@ -22,19 +22,7 @@ impl Rig {
     fn run_at(&mut self, now: u64) {
         self.now = Millis(now);
         for _ in 0..1000 {
-            let turn = self.replica.turn(self.now);
-            let mut moved = false;
-            while let Some((id, op)) = self.replica.poll_op() {
-                let result = self.disk.perform(op);
-                self.replica.on_disk(DiskDone { id, result });
-                moved = true;
-            }
-            self.replica.take_jobs(&mut self.jobs);
-            for job in self.jobs.drain(..) {
-                let done = job.run(&mut self.disk);
-                self.replica.on_job(done, self.now);
-                moved = true;
-            }
+            let (turn, moved) = self.step();
             if !moved && turn.wake.is_none_or(|wake| wake > self.now) {
                 return;
             }
