@@ -88,14 +88,15 @@ pub const ALARMS_MAX: usize = 1024;
 /// a checkpoint here is due by bytes.
 pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
 
-/// Bytes of log after which a checkpoint is due by default: about a second of replay.
+/// Bytes of log after which a checkpoint is due by default, unless the changed leaves of the index take more: about a second of
+/// replay.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// Bytes of log after which a checkpoint is due however much of the index has changed: some seconds of replay.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
 
-/// Bytes of records without a file after which a checkpoint is due however short the log is: compaction makes such bytes
-/// without writing to the log.
+/// Bytes without a file, of records and of changed leaves where the index does not fit into memory, after which a checkpoint is
+/// due however short the log is: compaction makes such bytes without writing to the log.
 pub const CHECKPOINT_UNFILED_BYTES: u64 = 256 << 20;
 
 /// How long a failed checkpoint is not tried again.

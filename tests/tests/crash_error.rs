@@ -5,6 +5,7 @@ use basalt_engine::disk::DiskErrorKind;
 use basalt_engine::wal::{Corrupt, Space};
 use basalt_tests::crash::{Member, Sim, check, read, restart, start};
 use basalt_tests::sim_disk::{Fault, Survive};
+use basalt_tests::tools;
 
 const KINDS: [DiskErrorKind; 5] = [
     DiskErrorKind::Failed,
@@ -28,10 +29,7 @@ fn faults(calls: std::ops::Range<u64>) -> impl Iterator<Item = Fault> {
 }
 
 fn loads() -> u64 {
-    std::env::var("BASALT_ERROR_LOADS")
-        .ok()
-        .and_then(|loads| loads.parse().ok())
-        .unwrap_or(2)
+    tools::count("BASALT_ERROR_LOADS", 2)
 }
 
 /// After any outcome: the power comes back, the disk is sound, and nothing acknowledged is missing.

@@ -6,6 +6,7 @@ use basalt_engine::disk::{File, PAGE_BYTES, SECTOR_BYTES};
 use basalt_engine::wal::{Corrupt, Rot};
 use basalt_tests::crash::{Mark, Sim, check, read, read_with, start};
 use basalt_tests::sim_disk::Survive;
+use basalt_tests::tools;
 use fastrand::Rng;
 
 /// A directory after some load: all of it flushed, cleanly stopped or not.
@@ -22,10 +23,7 @@ fn finished(seed: u64, is_clean: bool) -> Sim {
 }
 
 fn images() -> impl Iterator<Item = Sim> {
-    let seeds = std::env::var("BASALT_ROT_SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(2);
+    let seeds = tools::count("BASALT_ROT_SEEDS", 2);
     (0..seeds).flat_map(|seed| [finished(seed, false), finished(seed, true)])
 }
 

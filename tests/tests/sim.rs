@@ -6,12 +6,10 @@ use std::path::Path;
 use basalt_tests::sim::kept::Kept;
 use basalt_tests::sim::plan::{Fault, FaultKind, Plan, Wish};
 use basalt_tests::sim::{Tally, run};
+use basalt_tests::tools;
 
 fn seeds() -> u64 {
-    std::env::var("BASALT_SIM_SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(60)
+    tools::count("BASALT_SIM_SEEDS", 60)
 }
 
 #[test]

@@ -40,12 +40,13 @@ pub struct ReplicaConfig {
     pub auto_disarm: bool,
     /// Whether and how it compacts without being asked, while it leads.
     pub auto_compaction: Option<AutoCompaction>,
-    /// A checkpoint is due after this many bytes of log, or as many as the state has if those are
-    /// more, up to `CHECKPOINT_BYTES_MAX`.
+    /// A checkpoint is due after this many bytes of log, or as many as the changed leaves of the index
+    /// take if those are more, up to `CHECKPOINT_BYTES_MAX`.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due after this many entries.
     pub checkpoint_entries: u64,
-    /// A checkpoint is due once so many bytes of records lie in no file.
+    /// A checkpoint is due once so many bytes lie in no file: records, and changed leaves where memory
+    /// is too small for the whole index.
     pub checkpoint_unfiled_bytes: u64,
     /// Sizes of the key space.
     pub store: StoreConfig,

@@ -108,17 +108,22 @@ impl Rig {
         Self::on(MemDisk::default(), config)
     }
 
-    fn on(mut disk: MemDisk, config: ReplicaConfig) -> Self {
+    fn on(disk: MemDisk, config: ReplicaConfig) -> Self {
+        let mut rig = Self::booted(disk, config);
+        rig.settle();
+        rig
+    }
+
+    /// Started, and nothing has run yet.
+    fn booted(mut disk: MemDisk, config: ReplicaConfig) -> Self {
         let replica = boot(&mut disk, config);
-        let mut rig = Self {
+        Self {
             disk,
             replica,
             now: Millis(0),
             jobs: Vec::new(),
             asked: 0,
-        };
-        rig.settle();
-        rig
+        }
     }
 
     /// One turn and what it asks of disk and worker; whether that was anything.

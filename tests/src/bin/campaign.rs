@@ -148,12 +148,13 @@ impl<'a> Campaign<'a> {
         }
         self.listen(&said, &sender, &mut at)?;
         self.report();
+        let is_well = self.failed.is_empty() && self.done == self.args.seeds;
         for (seed, wrong) in std::mem::take(&mut self.failed) {
             println!("seed {seed}: {wrong}");
             let path = self.keep(seed, &wrong)?;
             println!("  kept as {}", path.display());
         }
-        Ok(if self.done == self.args.seeds {
+        Ok(if is_well {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -205,7 +206,6 @@ impl<'a> Campaign<'a> {
                 at.insert(job, first.parse()?);
             }
             "done" => {
-                self.done += 1;
                 let seed: u64 = first.parse()?;
                 if seed.is_multiple_of(100) {
                     self.repeated += 1;
@@ -213,8 +213,10 @@ impl<'a> Campaign<'a> {
                     if again != rest {
                         let wrong = format!("other traces: {rest}, then {again}");
                         self.failed.insert(seed, wrong);
+                        return Ok(());
                     }
                 }
+                self.done += 1;
             }
             "fail" => {
                 self.failed.insert(first.parse()?, rest.to_owned());

@@ -2,6 +2,7 @@
 
 use basalt_engine::disk::Disk;
 use basalt_engine::raft::message::{Ballot, Body, Message};
+use basalt_engine::run::split_entry;
 use basalt_engine::types::{HardState, MemberId, Run};
 use basalt_engine::wal::{Found, RecoverConfig, Replayed, look, recover};
 
@@ -83,8 +84,7 @@ fn read(run: &Run<'_>, index: u64) -> (u64, u64) {
     let mut rest = run.bytes;
     let mut at = run.first.0;
     loop {
-        let (length, after) = rest.split_first_chunk::<4>().expect("an entry");
-        let (entry, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        let (entry, after) = split_entry(rest).expect("an entry");
         if at == index {
             return (run.term.0, digest(run.kind, entry));
         }

@@ -14,7 +14,6 @@ struct Seen {
     /// Key to revision.
     acknowledged: BTreeMap<u64, i64>,
     newest: i64,
-    reads_done: u64,
     leaders: BTreeMap<Term, u64>,
 }
 
@@ -189,7 +188,6 @@ fn look(cluster: &mut Cluster, seen: &mut Seen, seed: u64) {
             Some(Outcome::Readable) => {
                 let revision = cluster.revision(*number);
                 assert!(revision >= *floor, "seed {seed}: a stale read");
-                seen.reads_done += 1;
                 false
             }
             Some(_) => false,

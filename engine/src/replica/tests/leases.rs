@@ -134,15 +134,8 @@ fn leases_survive_restarts() {
             rig.replica.checkpoint.last > Index(0),
             checkpoint_entries == 8
         );
-        let (disk, config) = (rig.disk, rig.replica.config.clone());
-        let replica = boot(&mut disk.clone(), config);
-        let mut rig = Rig {
-            disk,
-            replica,
-            now: Millis(0),
-            jobs: Vec::new(),
-            asked: 0,
-        };
+        let config = rig.replica.config.clone();
+        let mut rig = Rig::booted(rig.disk, config);
         rig.run_at(50_000);
         assert_eq!(rig.time_to_live(7), (10, 10, vec!["a".into()]));
         assert_eq!(rig.time_to_live(-8), (3600, 3600, vec!["b".into()]));

@@ -428,15 +428,7 @@ enum Tear {
 /// Puts k0, k1, .. three at a time until disk operation `crash_at`, which happens as `tear` says.
 /// The disk then, how many Puts were acknowledged, and whether the workload ended before.
 fn run_until(crash_at: u32, tear: Tear, config: &ReplicaConfig) -> (MemDisk, u32, bool) {
-    let mut disk = MemDisk::default();
-    let replica = boot(&mut disk, config.clone());
-    let mut rig = Rig {
-        disk,
-        replica,
-        now: Millis(0),
-        jobs: Vec::new(),
-        asked: 0,
-    };
+    let mut rig = Rig::booted(MemDisk::default(), config.clone());
     let (mut ops, mut acknowledged) = (0, 0);
     let mut jobs: VecDeque<Job> = VecDeque::new();
     while acknowledged < 120 {

@@ -37,20 +37,11 @@ fn compaction(revision: i64, physical: bool) -> pb::CompactionRequest {
 #[test]
 fn a_leader_compacts_by_itself() {
     let rule = AutoCompaction::Revision { retention: 3 };
-    let mut rig = Rig {
-        disk: MemDisk::default(),
-        replica: boot(&mut MemDisk::default(), config()),
-        now: Millis(0),
-        jobs: Vec::new(),
-        asked: 0,
+    let config = ReplicaConfig {
+        auto_compaction: Some(rule),
+        ..config()
     };
-    rig.replica = boot(
-        &mut rig.disk,
-        ReplicaConfig {
-            auto_compaction: Some(rule),
-            ..config()
-        },
-    );
+    let mut rig = Rig::booted(MemDisk::default(), config);
     rig.turn_at(0);
     for n in 0..9 {
         rig.put("a", &n.to_string());
