@@ -1,2 +1,4 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| basalt_engine::apply::lease_model::fuzz_lease_model(data));
+libfuzzer_sys::fuzz_target!(
+    |data: &[u8]| basalt_engine::apply::lease_model::fuzz_lease_model(data)
+);
