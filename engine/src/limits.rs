@@ -184,9 +184,6 @@ pub const INDEX_SETTLE_A_TURN: usize = 256;
 /// Leaves that are looked at in one turn to give memory back.
 pub const INDEX_LOOKS_A_TURN: usize = 1024;
 
-/// Levels of the index. A level has at least 28 children when it is split off, so this is never reached.
-pub const TREE_LEVELS_MAX: usize = 16;
-
 /// Reads, hashes and checkpoints in flight that outlive their pin. When all places are taken the next one is refused as busy.
 pub const HOLDS_MAX: usize = 1024;
 

@@ -14,7 +14,7 @@ use basalt_engine::wal::Identity;
 use serde::Deserialize;
 
 use crate::boot::BootError;
-use crate::config::{Address, Config, InitialMember, Url, same_places};
+use crate::config::{Address, Config, InitialMember, Url, open_first, same_places};
 use crate::http::{CLUSTER_HEADER, RELEASE_HEADER};
 
 /// The members of a cluster as its newest member knows them before it has a log, with the ids that etcd would give them (etcd-facts 2).
@@ -295,22 +295,13 @@ fn get(url: &Url, path: &str, until: Instant) -> io::Result<String> {
         stream.set_write_timeout(Some(wait))?;
         return ask(stream, &request, until);
     }
-    let mut last = io::Error::new(
-        io::ErrorKind::AddrNotAvailable,
-        "the host name has no address",
-    );
-    for address in url.resolve() {
-        match TcpStream::connect_timeout(&address, left(until)?) {
-            Ok(stream) => {
-                let wait = left(until)?;
-                stream.set_read_timeout(Some(wait))?;
-                stream.set_write_timeout(Some(wait))?;
-                return ask(stream, &request, until);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let stream = open_first(url.resolve(), |address| {
+        TcpStream::connect_timeout(&address, left(until)?)
+    })?;
+    let wait = left(until)?;
+    stream.set_read_timeout(Some(wait))?;
+    stream.set_write_timeout(Some(wait))?;
+    ask(stream, &request, until)
 }
 
 fn ask(mut stream: impl Read + Write, request: &str, until: Instant) -> io::Result<String> {

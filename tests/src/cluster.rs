@@ -1,17 +1,16 @@
 //! Several basalt processes as one cluster, on loopback addresses of their own.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::server::{PATIENCE, free_address};
-use crate::{http, tools};
+use crate::server::{PATIENCE, await_answer, free_address, spawn_logged};
+use crate::tools;
 
 /// Members that stop with their handle; their data goes with it.
 pub struct Cluster {
@@ -178,28 +177,18 @@ impl Cluster {
     /// # Panics
     /// When it ends, or is not ready within [`PATIENCE`].
     pub fn await_ready(&mut self, at: usize) {
-        let began = Instant::now();
-        let client = self.client(at);
-        while !http::get(client, "/health").is_ok_and(|answer| answer.status == 200) {
-            let child = self.members[at].child.as_mut().expect("it was started");
-            let ended = child.try_wait().expect("a child of ours");
-            assert!(
-                ended.is_none(),
-                "member {at} ended with {ended:?}:\n{}",
-                self.log(at)
-            );
-            assert!(
-                began.elapsed() < PATIENCE,
-                "member {at} is not ready:\n{}",
-                self.log(at)
-            );
-            thread::sleep(POLL);
-        }
+        let (client, log) = (self.client(at), self.log_path(at));
+        let child = self.members[at].child.as_mut().expect("it was started");
+        await_answer(child, client, "/health", &log);
     }
 
     /// What a member wrote to its log.
     pub fn log(&self, at: usize) -> String {
-        std::fs::read_to_string(self.folder.path().join(format!("log-{at}"))).unwrap_or_default()
+        std::fs::read_to_string(self.log_path(at)).unwrap_or_default()
+    }
+
+    fn log_path(&self, at: usize) -> PathBuf {
+        self.folder.path().join(format!("log-{at}"))
     }
 
     /// A member's data directory.
@@ -212,14 +201,9 @@ impl Cluster {
     }
 
     fn spawn(&mut self, at: usize) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join(format!("log-{at}")))
-            .expect("a log file");
         let node = &self.members[at];
-        let program = tools::basalt();
-        let child = Command::new(&program)
+        let mut command = Command::new(tools::basalt());
+        command
             .arg(format!("--name=m{at}"))
             .arg("--data-dir")
             .arg(self.data_dir(at))
@@ -231,12 +215,8 @@ impl Cluster {
                 self.advertised[at]
             ))
             .args(&node.bootstrap)
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+            .args(&self.flags);
+        let child = spawn_logged(command, &self.log_path(at));
         self.members[at].child = Some(child);
     }
 }

@@ -142,23 +142,8 @@ impl Server {
     }
 
     fn await_ready(&mut self) {
-        let began = Instant::now();
-        while !http::get(self.client, "/readyz").is_ok_and(|answer| answer.status == 200) {
-            let ended = self.child.try_wait().expect("a child of ours");
-            assert!(
-                ended.is_none(),
-                "{:?} ended with {ended:?}:\n{}",
-                self.kind,
-                self.log()
-            );
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{:?} is not ready:\n{}",
-                self.kind,
-                self.log()
-            );
-            thread::sleep(POLL);
-        }
+        let log = self.folder.path().join("log");
+        await_answer(&mut self.child, self.client, "/readyz", &log);
     }
 }
 
@@ -169,12 +154,8 @@ impl Drop for Server {
 }
 
 fn spawn(program: &Path, folder: &Path, client: SocketAddr, flags: &[String]) -> Child {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join("log"))
-        .expect("a log file");
-    Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(["--name", "m", "--data-dir"])
         .arg(folder.join("data"))
         .args([
@@ -186,12 +167,38 @@ fn spawn(program: &Path, folder: &Path, client: SocketAddr, flags: &[String]) ->
         .args(["--listen-peer-urls", &format!("http://{}", free_address())])
         .args(["--initial-advertise-peer-urls", ADVERTISED_PEER])
         .args(["--initial-cluster", &format!("m={ADVERTISED_PEER}")])
-        .args(flags)
+        .args(flags);
+    spawn_logged(command, &folder.join("log"))
+}
+
+/// Starts a process whose output goes behind what `log` holds.
+pub(crate) fn spawn_logged(mut command: Command, log: &Path) -> Child {
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log file");
+    command
         .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a second handle"))
-        .stderr(log)
+        .stdout(file.try_clone().expect("a second handle"))
+        .stderr(file)
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()))
+}
+
+/// Waits until a process answers a GET of `path` with 200.
+///
+/// # Panics
+/// When it ends or does not within [`PATIENCE`]; its log is printed.
+pub(crate) fn await_answer(child: &mut Child, client: SocketAddr, path: &str, log: &Path) {
+    let began = Instant::now();
+    let said = || std::fs::read_to_string(log).unwrap_or_default();
+    while !http::get(client, path).is_ok_and(|answer| answer.status == 200) {
+        let ended = child.try_wait().expect("a child of ours");
+        assert!(ended.is_none(), "it ended with {ended:?}:\n{}", said());
+        assert!(began.elapsed() < PATIENCE, "it is not ready:\n{}", said());
+        thread::sleep(POLL);
+    }
 }
 
 /// A loopback address that was free a moment ago.

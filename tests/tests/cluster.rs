@@ -14,7 +14,6 @@ use basalt_tests::cluster::Cluster;
 use basalt_tests::grpc::Client;
 use basalt_tests::server::PATIENCE;
 use basalt_tests::{http, tools};
-use prost::Message;
 use serde_json::Value;
 
 /// [MEM-4] Members that do not hear each other, or a follower that does not forward, would show here first.
@@ -391,17 +390,17 @@ impl Load {
                 number += 1;
                 let key = format!("load/{round}/{place}/{number}");
                 let value = format!("{number}");
-                client.call(
-                    "/etcdserverpb.KV/Put",
-                    &PutRequest {
-                        key: key.clone().into(),
-                        value: value.clone().into(),
-                        ..PutRequest::default()
-                    },
-                );
-                let Ok(answer) = client.answer() else { break };
-                let Some(message) = answer.message else { break };
-                PutResponse::decode(&message[..]).expect("an answer to a put");
+                let put = PutRequest {
+                    key: key.clone().into(),
+                    value: value.clone().into(),
+                    ..PutRequest::default()
+                };
+                if client
+                    .ask::<PutResponse>("/etcdserverpb.KV/Put", &put)
+                    .is_err()
+                {
+                    break;
+                }
                 self.acked.lock().expect("no panic").insert(key, value);
             }
         }
@@ -425,17 +424,14 @@ impl Load {
 
 fn read_all(from: SocketAddr) -> BTreeMap<String, String> {
     let mut client = Client::connect(from).expect("it serves");
-    client.call(
-        "/etcdserverpb.KV/Range",
-        &RangeRequest {
-            key: b"load/".to_vec().into(),
-            range_end: b"load0".to_vec().into(),
-            ..RangeRequest::default()
-        },
-    );
-    let answer = client.answer().expect("an answer");
-    let message = answer.message.expect("a range is not refused");
-    let found = RangeResponse::decode(&message[..]).expect("a range's answer");
+    let range = RangeRequest {
+        key: b"load/".to_vec().into(),
+        range_end: b"load0".to_vec().into(),
+        ..RangeRequest::default()
+    };
+    let found: RangeResponse = client
+        .ask("/etcdserverpb.KV/Range", &range)
+        .expect("a range is not refused");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     found
         .kvs

@@ -44,6 +44,18 @@ impl Member {
             is_learner: self.is_learner,
         }
     }
+
+    /// The member that the Cluster service shows as `listed`.
+    #[must_use]
+    pub fn from_proto(listed: &etcdserverpb::Member) -> Self {
+        Self {
+            id: MemberId(listed.id),
+            peer_urls: listed.peer_urls.clone(),
+            is_learner: listed.is_learner,
+            name: listed.name.clone(),
+            client_urls: listed.client_urls.clone(),
+        }
+    }
 }
 
 /// The members that the log has decided, and those that are gone for good.

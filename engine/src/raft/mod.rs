@@ -238,13 +238,13 @@ impl Raft {
     /// Appends a run of `count` framed entries of this term.
     ///
     /// # Errors
-    /// This member does not lead, or hands over; the bytes come back.
+    /// This member does not lead, or hands over.
     pub fn propose(
         &mut self,
         kind: RunKind,
         count: u32,
         bytes: Vec<u8>,
-    ) -> Result<Index, (NotLeader, Vec<u8>)> {
+    ) -> Result<Index, NotLeader> {
         match &mut self.role {
             Role::Leader(leader) if !leader.is_transferring() => {
                 if kind == RunKind::ConfChange {
@@ -254,7 +254,7 @@ impl Raft {
                     leader.last_change = self.log.last().index.next();
                 }
             }
-            _ => return Err((NotLeader, bytes)),
+            _ => return Err(NotLeader),
         }
         Ok(self.log.append(kind, self.term, count, bytes))
     }
@@ -415,13 +415,9 @@ impl Raft {
         self.send_heartbeats();
     }
 
-    /// Who may have to bring others up to date keeps some of what is applied.
     fn keep_for_others(&mut self) {
-        let alone = self.config.members().all(|id| id == self.me);
-        self.log.keep(match alone {
-            true => 0,
-            false => self.settings.catch_up_bytes,
-        });
+        let bytes = self.settings.kept_bytes(self.me, &self.config);
+        self.log.keep(bytes);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a member is told about its part in the consensus, and where its randomness comes from.
 
-use crate::types::Millis;
+use super::config::Config;
+use crate::types::{MemberId, Millis};
 
 /// Times and sizes of one member's Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,15 @@ impl Settings {
     #[must_use]
     pub fn request_timeout(&self) -> Millis {
         Millis(5000 + 2 * self.election.0)
+    }
+
+    /// Bytes of applied entries that `me` keeps: whoever may have to bring others up to date keeps some.
+    #[must_use]
+    pub fn kept_bytes(&self, me: MemberId, config: &Config) -> usize {
+        match config.members().all(|id| id == me) {
+            true => 0,
+            false => self.catch_up_bytes,
+        }
     }
 }
 

@@ -177,11 +177,8 @@ impl Boot {
 
     /// What members who lag may need is kept from the start.
     fn keep_for_others(&mut self) {
-        let alone = self.voters.members().all(|id| id == self.config.me);
-        self.log.keep(match alone {
-            true => 0,
-            false => self.config.raft.catch_up_bytes,
-        });
+        let ReplicaConfig { me, raft, .. } = &self.config;
+        self.log.keep(raft.kept_bytes(*me, &self.voters));
     }
 
     /// Hears what recovery reads, in the order of the log, and reads what that needs. The first failure is kept for `start`.

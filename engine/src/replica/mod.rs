@@ -115,6 +115,7 @@ pub struct Replica {
     space_due: Millis,
     /// When the log tries again to get space, while it is short of it.
     space_retry: Option<Millis>,
+    /// The part of the key space that the next entry needs and that is not in memory. The next turn tries again.
     parked: Option<NeedRead>,
     parts: Parts,
     /// Whether the next entry needs more turns.
@@ -440,13 +441,6 @@ impl Replica {
     #[must_use]
     pub fn parts_read(&self) -> u64 {
         self.parts.done
-    }
-
-    /// The part of the key space that the next entry needs and that is not in memory. The next turn
-    /// tries again.
-    #[must_use]
-    pub fn parked_on(&self) -> Option<NeedRead> {
-        self.parked
     }
 
     /// Why proposals are refused now, if they are.

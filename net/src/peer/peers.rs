@@ -130,7 +130,8 @@ struct Link {
     dialing: Option<ConnId>,
     /// Over the first one messages are sent.
     open: Vec<ConnId>,
-    since: Option<Instant>,
+    /// Whether the owner has heard that it is there.
+    is_up: bool,
 }
 
 /// Messages that came since they were last taken. What one turn may read bounds them.
@@ -217,10 +218,9 @@ impl Peers {
         self.events.pop_front()
     }
 
-    /// Since when there has been a connection to each listed member without a gap.
-    pub fn up_since(&self) -> impl Iterator<Item = (PeerId, Option<Instant>)> {
-        let listed = self.links.iter().filter(|(_, link)| link.is_listed);
-        listed.map(|(peer, link)| (*peer, link.since))
+    #[cfg(test)]
+    pub(super) fn is_up(&self, peer: PeerId) -> bool {
+        self.links.get(&peer).is_some_and(|link| link.is_up)
     }
 
     // What follows is the reactor's side.
@@ -333,8 +333,8 @@ impl Peers {
                 peer,
                 refused: gone == Gone::Refused,
             });
-        } else if link.since.is_some() && link.open.is_empty() {
-            link.since = None;
+        } else if link.is_up && link.open.is_empty() {
+            link.is_up = false;
             // Its process may be gone, or only this connection: dialing tells.
             link.backoff = Duration::ZERO;
             link.dial_at = link.dial_at.min(now);
@@ -429,7 +429,7 @@ impl Peers {
         connection.peer = Some(peer);
         connection.out.push_raw(&welcome);
         self.links.entry(peer).or_insert_with(|| Link::new(now));
-        self.open(id, hello, now);
+        self.open(id, hello);
         Received::Fine
     }
 
@@ -451,11 +451,11 @@ impl Peers {
             self.refused_by(meant, verdict, now);
             return Received::Close;
         }
-        self.open(id, hello, now);
+        self.open(id, hello);
         Received::Fine
     }
 
-    fn open(&mut self, id: ConnId, hello: &Hello, now: Instant) {
+    fn open(&mut self, id: ConnId, hello: &Hello) {
         let peer = hello.from;
         let connection = self.connection(id);
         connection.stage = Stage::Open;
@@ -469,8 +469,8 @@ impl Peers {
         }
         link.backoff = Duration::ZERO;
         link.open.push(id);
-        if link.since.is_none() {
-            link.since = Some(now);
+        if !link.is_up {
+            link.is_up = true;
             self.event(Event::Up {
                 peer,
                 release: hello.release,
@@ -520,7 +520,7 @@ impl Peers {
             |link: &Link| !link.is_listed && link.open.is_empty() && link.dialing.is_none();
         if self.links.get(&peer).is_some_and(is_idle)
             && let Some(gone) = self.links.remove(&peer)
-            && gone.since.is_some()
+            && gone.is_up
         {
             self.event(Event::Down(peer));
         }
@@ -586,7 +586,7 @@ impl Link {
             backoff: Duration::ZERO,
             dialing: None,
             open: Vec::new(),
-            since: None,
+            is_up: false,
         }
     }
 

@@ -180,8 +180,7 @@ impl World {
     }
 
     fn is_up(&self, from: usize, to: usize) -> bool {
-        let mut all = self.members[from].up_since();
-        all.any(|(peer, since)| peer.0 == to as u64 + 1 && since.is_some())
+        self.members[from].is_up(PeerId(to as u64 + 1))
     }
 }
 

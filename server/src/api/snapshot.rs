@@ -10,7 +10,6 @@ use basalt_engine::member::Member;
 use basalt_engine::mvcc::{History, HoldRefused, Reader};
 use basalt_engine::replica::{Outcome, Published, Refused};
 use basalt_engine::snapshot::{Description, Progress, Snapshot};
-use basalt_engine::types::MemberId;
 use basalt_net::grpc::{CallId, Calls, Flow, Metadata, Status};
 use basalt_pb::hot::{put_bytes_field, put_uint_field};
 
@@ -293,16 +292,9 @@ fn pause() -> Step {
 fn describe(published: &Published) -> Description {
     let status = published.status();
     let cluster = published.cluster();
-    let members = cluster.members.iter().map(|member| Member {
-        id: MemberId(member.id),
-        peer_urls: member.peer_urls.clone(),
-        is_learner: member.is_learner,
-        name: member.name.clone(),
-        client_urls: member.client_urls.clone(),
-    });
     Description {
         applied: (status.applied, status.applied_term),
-        members: members.collect(),
+        members: cluster.members.iter().map(Member::from_proto).collect(),
         removed: cluster.removed.clone(),
         alarms: cluster.alarms.clone(),
         cluster_version: cluster.cluster_version.clone(),

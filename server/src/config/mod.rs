@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use cluster::InitialMember;
 pub(crate) use cluster::same_places;
+pub(crate) use url::open_first;
 pub use url::{Address, Scheme, Url};
 
 use basalt_engine::replica::AutoCompaction;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// A listen or advertise URL. Printing gives back what ids are hashed over (etcd-facts 2): blanks trimmed, else as written.
@@ -136,6 +137,25 @@ impl Url {
             }
         }
     }
+}
+
+/// The first of the host's addresses with which `open` succeeds, or why the last one did not.
+pub(crate) fn open_first<T>(
+    addresses: Vec<SocketAddr>,
+    open: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let nowhere = || {
+        let kind = io::ErrorKind::AddrNotAvailable;
+        Err(io::Error::new(kind, "the host name has no address"))
+    };
+    let mut tries = addresses.into_iter().map(open);
+    let mut last = tries.next().unwrap_or_else(nowhere);
+    while last.is_err()
+        && let Some(next) = tries.next()
+    {
+        last = next;
+    }
+    last
 }
 
 fn tcp(rest: &str) -> Option<Address> {

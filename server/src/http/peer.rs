@@ -1,6 +1,5 @@
 use basalt_engine::member::Member;
 use basalt_engine::replica::ClusterView;
-use basalt_engine::types::MemberId;
 use basalt_net::h1::{Request, Response};
 
 use super::{Http, get_only, health, text};
@@ -43,14 +42,7 @@ fn members(cluster: &ClusterView) -> String {
         if place > 0 {
             body.push(',');
         }
-        let member = Member {
-            id: MemberId(listed.id),
-            peer_urls: listed.peer_urls.clone(),
-            is_learner: listed.is_learner,
-            name: listed.name.clone(),
-            client_urls: listed.client_urls.clone(),
-        };
-        member.write_json(&mut body, false);
+        Member::from_proto(listed).write_json(&mut body, false);
     }
     body.push_str("]\n");
     body
@@ -63,6 +55,8 @@ const NO_ETCD_PEERS: &str = "this is a member of a basalt cluster, which speaks 
 
 #[cfg(test)]
 mod tests {
+    use basalt_engine::types::MemberId;
+
     use super::*;
 
     /// A joining member and etcd's own tools read it.

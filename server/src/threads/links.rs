@@ -19,9 +19,8 @@ pub(super) struct Links {
     me: MemberId,
     peers: Peers,
     published: Arc<Published>,
-    /// What the roster was made from.
+    /// What the roster was made from; before there is one, a view that nobody has published.
     view: Arc<ClusterView>,
-    has_roster: bool,
     /// Whom the first start named; they are heard until the log says that they are gone.
     first_members: Vec<Member>,
     resolver: Resolver,
@@ -50,7 +49,6 @@ impl Links {
             peers,
             published: Arc::clone(booted.replica.published()),
             view: Arc::default(),
-            has_roster: false,
             first_members: booted.first_members.clone(),
             resolver: Resolver::default(),
             connectivity,
@@ -93,24 +91,19 @@ impl Links {
         }
     }
 
-    /// Behind the replica's turn: what it says goes out, heartbeats and votes first.
+    /// Behind the replica's turn: what it says goes out. Each link sends heartbeats and votes first.
     pub(super) fn send(&mut self, replica: &mut Replica, now: Instant) {
         replica.take_messages(&mut self.outgoing);
-        for urgent in [message::Class::Urgent, message::Class::Bulk] {
-            let class = match urgent {
+        for (to, message) in self.outgoing.drain(..) {
+            let class = match message.class() {
                 message::Class::Urgent => Class::Urgent,
                 message::Class::Bulk => Class::Bulk,
             };
-            for (to, message) in &self.outgoing {
-                if message.class() == urgent {
-                    // Lost as on the way: Raft repeats what matters.
-                    let _ = self
-                        .peers
-                        .send(PeerId(to.0), class, |out| message.encode(out));
-                }
-            }
+            // Lost as on the way: Raft repeats what matters.
+            let _ = self
+                .peers
+                .send(PeerId(to.0), class, |out| message.encode(out));
         }
-        self.outgoing.clear();
         self.follow_members(now);
     }
 
@@ -121,9 +114,8 @@ impl Links {
 
     fn follow_members(&mut self, now: Instant) {
         let view = self.published.cluster();
-        let is_other = !self.has_roster || !Arc::ptr_eq(&view, &self.view);
+        let is_other = !Arc::ptr_eq(&view, &self.view);
         if is_other {
-            self.has_roster = true;
             self.view = view;
             let members = known_members(&self.view, &self.first_members);
             self.resolver.set(members, now);

@@ -3,7 +3,7 @@ use std::io;
 use basalt_net::reactor::{Endpoint, ListenOptions, Listener, Protocols};
 
 use super::ServeError;
-use crate::config::{Address, Config, Url};
+use crate::config::{Address, Config, Url, open_first};
 use crate::http::tag;
 
 /// What was bound.
@@ -68,15 +68,7 @@ fn bind(url: &Url, options: ListenOptions) -> io::Result<Listener> {
     if let Address::Unix(path) = url.address() {
         return Listener::bind(&Endpoint::Unix(path.into()), options);
     }
-    let mut last = io::Error::new(
-        io::ErrorKind::AddrNotAvailable,
-        "the host name has no address",
-    );
-    for address in url.resolve() {
-        match Listener::bind(&Endpoint::Tcp(address), options) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    open_first(url.resolve(), |address| {
+        Listener::bind(&Endpoint::Tcp(address), options)
+    })
 }

@@ -131,14 +131,14 @@ fn a_read_that_fails_once_delays_its_entry_only() {
     let mut rig = with_a_cold_value();
     let before = rig.replica.parts_read();
     let (id, op) = first_read(&mut rig);
-    assert!(rig.replica.parked_on().is_some());
+    assert!(rig.replica.parked.is_some());
     let result = Err(failed(&op));
     rig.replica.on_disk(DiskDone { id, result });
     assert!(rig.replica.failure().is_none());
     rig.settle();
     assert!(matches!(rig.outcomes()[..], [(_, Outcome::Encoded { .. })]));
     assert_eq!(rig.replica.parts_read(), before + 1);
-    assert_eq!(rig.replica.parked_on(), None);
+    assert_eq!(rig.replica.parked, None);
 }
 
 /// D8: what cannot be read is never answered for; the member stops and says where, clients hear of corruption.
