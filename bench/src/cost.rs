@@ -33,7 +33,8 @@ pub(crate) struct Counters {
 
 /// Whose counters to read.
 pub(crate) struct Meter {
-    server: Option<u32>,
+    /// All processes of the server, whose figures are added up.
+    servers: Vec<u32>,
     disks: Option<Disks>,
     /// Servers that are up and should do nothing.
     idle: Vec<u32>,
@@ -50,16 +51,16 @@ struct Bystanders {
 }
 
 impl Meter {
-    /// `server` is a process; `data_dir` lies on the disk to watch. Either may be left out, its figures are then 0.
+    /// `servers` are processes; `data_dir` lies on the disk to watch. Either may be left out, its figures are then 0.
     ///
     /// # Errors
-    /// When the process or the directory is not there.
-    pub(crate) fn new(server: Option<u32>, data_dir: Option<&Path>) -> Result<Self> {
-        if let Some(process) = server {
-            process_clock(process)?;
+    /// When a process or the directory is not there.
+    pub(crate) fn new(servers: Vec<u32>, data_dir: Option<&Path>) -> Result<Self> {
+        for process in &servers {
+            process_clock(*process)?;
         }
         Ok(Self {
-            server,
+            servers,
             disks: data_dir.map(Disks::below).transpose()?,
             idle: Vec::new(),
             watched: RefCell::new(None),
@@ -108,7 +109,7 @@ impl Meter {
     }
 
     fn bystanders(&self) -> Result<Bystanders> {
-        let known: Vec<u32> = self.idle.iter().copied().chain(self.server).collect();
+        let known: Vec<u32> = self.idle.iter().chain(&self.servers).copied().collect();
         Ok(Bystanders {
             at: Instant::now(),
             others: Table::read(&known),
@@ -121,22 +122,8 @@ impl Meter {
     }
 
     fn counters(&self) -> Result<Counters> {
-        let (server_threads_ns, server_switches) = self
-            .server
-            .map(threads_clock)
-            .transpose()?
-            .unwrap_or_default();
-        let server_ns = self
-            .server
-            .map(process_clock)
-            .transpose()?
-            .unwrap_or_default();
         let (machine_ns, steal_ns) = machine_clock()?;
-        Ok(Counters {
-            server_ns,
-            server_threads_ns,
-            server_switches,
-            server_major_faults: self.server.and_then(major_faults).unwrap_or_default(),
+        let mut counters = Counters {
             client_ns: process_clock(std::process::id())?,
             machine_ns,
             steal_ns,
@@ -146,29 +133,31 @@ impl Meter {
                 .map(Disks::counters)
                 .transpose()?
                 .unwrap_or_default(),
-        })
+            ..Counters::default()
+        };
+        for process in &self.servers {
+            let (threads_ns, switches) = threads_clock(*process)?;
+            counters.server_threads_ns += threads_ns;
+            counters.server_switches += switches;
+            counters.server_ns += process_clock(*process)?;
+            counters.server_major_faults += major_faults(*process).unwrap_or_default();
+        }
+        Ok(counters)
     }
 
     /// Resident bytes of the server now, and at most so far.
     pub(crate) fn memory(&self) -> Option<(u64, u64)> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server?)).ok()?;
-        let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib * 1024)
-        };
-        Some((field("VmRSS:")?, field("VmHWM:")?))
+        let each = self.servers.iter().map(|process| resident(*process));
+        each.reduce(|sum, one| {
+            let ((now, most), (more, most_more)) = (sum?, one?);
+            Some((now + more, most + most_more))
+        })?
     }
 
     /// The server's memory with shared pages divided among those who share them, in bytes.
     pub(crate) fn proportional_memory(&self) -> Option<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server?)).ok()?;
-        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024)
+        let each = self.servers.iter().map(|process| proportional(*process));
+        each.reduce(|sum, one| Some(sum? + one?))?
     }
 
     /// The disks below the data directory.
@@ -235,6 +224,24 @@ fn major_faults(process: u32) -> Option<u64> {
     // The name before it may hold anything; the state is the first word behind it, the count the tenth.
     let (_, behind) = text.rsplit_once(')')?;
     behind.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// Resident bytes now, and at most so far.
+fn resident(process: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    Some((field(&status, "VmRSS:")?, field(&status, "VmHWM:")?))
+}
+
+fn proportional(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    field(&text, "Pss:")
+}
+
+/// The bytes behind a name in the kernel's lists, which count kibibytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// Busy and stolen nanoseconds of all CPUs together.

@@ -106,6 +106,7 @@ pub(crate) const COMMITTED: &[(&str, &str)] = &[
     ("quick", include_str!("../plans/quick.json")),
     ("a-a", include_str!("../plans/a-a.json")),
     ("storage", include_str!("../plans/storage.json")),
+    ("cluster", include_str!("../plans/cluster.json")),
 ];
 
 /// How much effort a cell gets.
@@ -194,6 +195,33 @@ pub(crate) struct Load {
     #[arg(long, requires = "rate")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
+    /// Members of the cluster, all on this machine
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+    #[serde(skip_serializing_if = "is_one")]
+    pub members: u16,
+    /// The member of a cluster that the operations go to
+    #[arg(long, value_enum, default_value = "leader")]
+    #[serde(skip_serializing_if = "Role::is_leader")]
+    pub to: Role,
+    /// Times that the leader is killed after the measured time, under the open loop on the others; how long it takes until an
+    /// operation is acknowledged again is measured
+    #[arg(long, value_name = "N", requires = "rate", conflicts_with_all = ["beside", "restart", "idle"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader_kills: Option<u16>,
+}
+
+/// What a member of a cluster does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    Leader,
+    Follower,
+}
+
+impl Role {
+    fn is_leader(&self) -> bool {
+        *self == Self::Leader
+    }
 }
 
 /// How a server is ended.
@@ -240,6 +268,9 @@ impl Default for Load {
             beside_conns: 1,
             restart: None,
             idle: false,
+            members: 1,
+            to: Role::Leader,
+            leader_kills: None,
         }
     }
 }

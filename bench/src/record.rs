@@ -108,6 +108,9 @@ pub(crate) struct Figures {
     /// How the server came back, when it was ended.
     #[serde(default)]
     pub restart: Option<Restart>,
+    /// How the cluster went on without its leader, when that was killed.
+    #[serde(default)]
+    pub failover: Option<Failover>,
     /// What idle connections cost, when that was asked for.
     #[serde(default)]
     pub idle: Option<Idle>,
@@ -267,6 +270,25 @@ pub(crate) struct Restart {
     pub resident_bytes: u64,
     /// Operations that were unanswered when it was killed: they may have been done or not.
     pub unanswered: u64,
+}
+
+/// A cluster whose leader was killed again and again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Failover {
+    /// Seconds from each SIGKILL to the first answer to an operation that was begun after it, in the order of the kills.
+    pub gaps_seconds: Vec<f64>,
+    /// Operations that were unanswered when the next answer came: they may have been done or not.
+    pub unanswered: u64,
+}
+
+impl Failover {
+    /// The smallest gap that is not below such a share of all; 0 without a kill.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.gaps_seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let place = (share * sorted.len() as f64).ceil() as usize;
+        sorted.get(place.max(1) - 1).copied().unwrap_or(0.0)
+    }
 }
 
 /// Connections that were opened and left alone before the load began.

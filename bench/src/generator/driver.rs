@@ -228,16 +228,16 @@ impl Driver {
         unanswered
     }
 
-    /// Connects anew, with nothing in flight on any connection.
+    /// Connects anew, by turns to each of these, with nothing in flight on any connection.
     ///
     /// # Errors
-    /// When the server does not take a connection.
-    pub(crate) fn reconnect(&mut self, to: SocketAddr) -> Result<()> {
+    /// When a server does not take a connection.
+    pub(crate) fn reconnect(&mut self, to: &[SocketAddr]) -> Result<()> {
         assert!(self.in_flight() == 0);
-        let authority = to.to_string();
-        for place in 0..self.connections.len() {
+        for (place, to) in (0..self.connections.len()).zip(to.iter().cycle()) {
             // The old one leaves the poll with its socket.
-            self.connections[place] = Connection::new(to, &authority, &self.poll, Token(place))?;
+            let token = Token(place);
+            self.connections[place] = Connection::new(*to, &to.to_string(), &self.poll, token)?;
         }
         self.unwritten = (0..self.connections.len()).collect();
         self.greeted = 0;
@@ -254,7 +254,8 @@ impl Driver {
         &self.phase
     }
 
-    fn at(&self, clock: Instant) -> u64 {
+    /// That moment on the driver's clock.
+    pub(crate) fn at(&self, clock: Instant) -> u64 {
         (clock - self.origin).as_nanos() as u64
     }
 

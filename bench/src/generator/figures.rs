@@ -7,7 +7,8 @@ use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
 use crate::record::{
-    Beside, CLIENT_BUSY_MAX, Capacity, Figures, Idle, Overload, PerOperation, Restart, Verified,
+    Beside, CLIENT_BUSY_MAX, Capacity, Failover, Figures, Idle, Overload, PerOperation, Restart,
+    Verified,
 };
 
 /// Everything that figures are made of.
@@ -22,6 +23,7 @@ pub(crate) struct Found {
     pub capacity: Option<Capacity>,
     pub overload: Option<Overload>,
     pub restart: Option<Restart>,
+    pub failover: Option<Failover>,
     pub idle: Option<Idle>,
     pub beside: Vec<Beside>,
     /// Bytes of the server's memory, now and at most.
@@ -80,6 +82,7 @@ impl Found {
             overload: self.overload,
             beside: self.beside,
             restart: self.restart,
+            failover: self.failover,
             idle: self.idle,
         };
         let intervals = Intervals {
@@ -208,6 +211,16 @@ impl Figures {
                 restart.cpu_seconds,
                 restart.resident_bytes >> 20,
                 restart.unanswered
+            );
+        }
+        if let Some(failover) = &self.failover {
+            let _ = writeln!(
+                out,
+                "failover    acknowledged again after {:.3} s by the median of {} killed leaders, {:.3} s by p99; {} operations were unanswered",
+                failover.quantile(0.5),
+                failover.gaps_seconds.len(),
+                failover.quantile(0.99),
+                failover.unanswered
             );
         }
         for beside in &self.beside {

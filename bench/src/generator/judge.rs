@@ -49,10 +49,26 @@ pub(crate) struct Judge {
     /// Calls beside that ended, until they are taken, and the number of all that ever did.
     pub beside: Vec<Ended>,
     pub beside_ended: u64,
+    pub first: FirstAfter,
     /// Told by [`Ask::Revision`]; 0 before.
     pub revision: i64,
     /// Over keys and values of the pages since the last reset, in order (FNV-1a, 64 bit).
     pub digest: u64,
+}
+
+/// The first operation begun after a moment that was answered right; both on the driver's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstAfter {
+    since: u64,
+    pub answered: Option<u64>,
+}
+
+impl FirstAfter {
+    /// None was answered yet.
+    pub(crate) fn new(since: u64) -> Self {
+        let answered = None;
+        Self { since, answered }
+    }
 }
 
 impl Tally {
@@ -94,6 +110,7 @@ impl Judge {
             ended: 0,
             beside: Vec::new(),
             beside_ended: 0,
+            first: FirstAfter::new(u64::MAX),
             revision: 0,
             digest: DIGEST_BEGIN,
         }
@@ -231,6 +248,9 @@ impl Hearing for Judge {
             .workload
             .value_bytes(call.question.ask, &answer, changes);
         self.tally.good += 1;
+        if call.due > self.first.since {
+            self.first.answered.get_or_insert(self.now);
+        }
         if call.question.ask.is_counted() {
             self.record(&call);
         }

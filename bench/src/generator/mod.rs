@@ -8,6 +8,7 @@ mod answer;
 mod beside;
 mod capacity;
 mod driver;
+mod failover;
 mod figures;
 mod idle;
 mod intervals;
@@ -37,6 +38,7 @@ use crate::record::Figures;
 use figures::Found;
 use run::{Session, Start, Stretch};
 
+pub(crate) use failover::Cluster;
 pub(crate) use intervals::Intervals;
 pub(crate) use restart::Started;
 
@@ -71,6 +73,8 @@ pub(crate) struct Server<'a> {
     pub meter: &'a Meter,
     /// None where it is not ours to end.
     pub restart: Option<Restarter<'a>>,
+    /// None where there is no leader of ours to be killed.
+    pub cluster: Option<&'a mut dyn Cluster>,
 }
 
 /// The listener of a run asked it to end.
@@ -104,7 +108,8 @@ pub(crate) fn measure(
         true => overload::seconds(time),
         false => (time.warmup + time.measured).as_secs_f64(),
     };
-    let foretold = seconds + load.capacity_p99_ms.map_or(0.0, |_| capacity::SECONDS);
+    let kills = f64::from(load.leader_kills.unwrap_or(0)) * failover::SECONDS;
+    let foretold = seconds + load.capacity_p99_ms.map_or(0.0, |_| capacity::SECONDS) + kills;
     let mut session = Session::new(
         server.endpoint,
         server.meter,
@@ -118,7 +123,7 @@ pub(crate) fn measure(
         true => Some(idle::open(&mut session, server.endpoint, server.meter)?),
         false => None,
     };
-    let (mut capacity, mut overload, mut restart) = (None, None, None);
+    let (mut capacity, mut overload, mut restart, mut failover) = (None, None, None, None);
     let mut memory = None;
     let (outcome, recorder) = if let Some(p99_ms_max) = load.capacity_p99_ms {
         let (found, outcome, recorder) = capacity::find(&mut session, p99_ms_max, time)?;
@@ -149,10 +154,15 @@ pub(crate) fn measure(
             }
             None => session.drain(&mut outcome)?,
         };
+        if let (Some(kills), Some(cluster)) = (load.leader_kills, server.cluster) {
+            let per_second = load.rate.unwrap_or_default();
+            failover = Some(failover::run(&mut session, cluster, kills, per_second)?);
+            session.connect_to(server.endpoint)?;
+        }
         (outcome, recorder)
     };
     // After draining, unless the server is another by now.
-    let memory = if restart.is_some() {
+    let memory = if restart.is_some() || failover.is_some() {
         memory
     } else {
         server.meter.memory()
@@ -168,6 +178,7 @@ pub(crate) fn measure(
         capacity,
         overload,
         restart,
+        failover,
         idle,
         beside,
         memory,
@@ -185,7 +196,7 @@ pub(crate) fn prepare(endpoint: SocketAddr, shape: &Shape, progress: Progress<'_
         conns: LOAD_CONNECTIONS,
         ..Load::default()
     };
-    let meter = Meter::new(None, None)?;
+    let meter = Meter::new(Vec::new(), None)?;
     Session::new(endpoint, &meter, &load, shape, 0.0, progress)?.begin(Data::Load)
 }
 

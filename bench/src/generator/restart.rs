@@ -59,7 +59,7 @@ pub(crate) fn run(
         }
         std::thread::sleep(BETWEEN_TRIES);
     };
-    let meter = Meter::new(Some(started.process), None)?;
+    let meter = Meter::new(vec![started.process], None)?;
     let used = Counters::default().until(&meter.read()?);
     let restart = Restart {
         seconds,

@@ -1,13 +1,13 @@
 //! One run from the first connection to the last check; `capacity` and `overload` are made of several stretches of it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 
 use super::beside::Ended;
 use super::driver::{Driver, Part, Phase};
-use super::judge::{DIGEST_BEGIN, Tally};
+use super::judge::{DIGEST_BEGIN, FirstAfter, Tally};
 use super::pace::Pace;
 use super::recorder::Recorder;
 use super::workload::{Ask, Workload};
@@ -283,7 +283,7 @@ impl<'a> Session<'a> {
         let before = self.driver.judge.tally.clone();
         let done = self
             .driver
-            .reconnect(to)
+            .reconnect(&[to])
             .and_then(|()| self.once(Ask::Revision));
         let is_served = self.driver.judge.tally.good > before.good;
         if done.is_err() || !is_served {
@@ -292,6 +292,48 @@ impl<'a> Session<'a> {
             self.driver.judge.tally = before;
         }
         done.map(|()| is_served)
+    }
+
+    /// Connects anew, with nothing in flight.
+    ///
+    /// # Errors
+    /// When the server does not take the connections.
+    pub(crate) fn connect_to(&mut self, to: SocketAddr) -> Result<()> {
+        self.driver.reconnect(&[to])
+    }
+
+    /// Drives those members by an open loop and kills another one under it. Seconds from then to the first answer to an operation that
+    /// was begun later, and how many operations were never answered.
+    ///
+    /// # Errors
+    /// When a connection fails or nothing is answered in time; [`super::Interrupted`].
+    pub(crate) fn fail_over(
+        &mut self,
+        to: &[SocketAddr],
+        per_second: f64,
+        kill: &mut dyn FnMut() -> Result<Instant>,
+    ) -> Result<(f64, u64)> {
+        self.driver.reconnect(to)?;
+        let now = self.driver.now();
+        let calm = now + FAILOVER_CALM.as_nanos() as u64;
+        let pace = Pace::even(per_second, now);
+        let part = self.part("leader kill", super::failover::SECONDS);
+        self.go(Phase::Open(pace), Some(calm), part)?;
+        let killed = self.driver.at(kill()?);
+        self.driver.judge.first = FirstAfter::new(killed);
+        let answered = loop {
+            if let Some(answered) = self.driver.judge.first.answered {
+                break answered;
+            }
+            let until = self.driver.now() + FAILOVER_STEP.as_nanos() as u64;
+            ensure!(
+                until - killed < FAILOVER_PATIENCE.as_nanos() as u64,
+                "no operation was acknowledged {} s after the leader was killed",
+                FAILOVER_PATIENCE.as_secs()
+            );
+            self.driver.resume(Some(until), part, self.progress)?;
+        };
+        Ok(((answered - killed) as f64 / 1e9, self.driver.abandon()))
     }
 
     /// Puts or compares in one operation.
@@ -395,6 +437,12 @@ const KEYS_PER_SECOND: f64 = 100_000.0;
 /// Far below the kernel's bound of what waits for a server's accept.
 const OPENED_AT_ONCE: usize = 100;
 const GREETING_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Under the load before the leader is killed.
+const FAILOVER_CALM: Duration = Duration::from_millis(300);
+/// Between two looks whether something was answered; the answer's own time counts.
+const FAILOVER_STEP: Duration = Duration::from_millis(20);
+const FAILOVER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keys read at the end, linearizable.
 const READ_BACK_KEYS: u32 = 1_000;

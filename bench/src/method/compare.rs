@@ -7,18 +7,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Error, Result};
 
 use super::cgroup::Cgroup;
+use super::group::{Group, Killable};
 use super::host;
 use super::interrupt::Interrupt;
 use super::judge::{self, Disturbance};
 use super::options::Options;
 use super::place::Cpus;
-use super::process::Process;
 use super::programs::Program;
 use super::progress::{self, Progress};
 use super::results::Folder;
 use super::verdict::{self, Digests};
 use crate::cost::{Meter, disk};
-use crate::generator::{self, Data, Intervals, Restarter, Server, Time};
+use crate::generator::{self, Cluster, Data, Intervals, Restarter, Server, Time};
 use crate::plan::{Cell, Method, Plan};
 use crate::record::{Placement, Slice};
 use crate::report::{pictures, summary};
@@ -109,7 +109,7 @@ struct Stage<'a> {
 
 /// A server that is up.
 struct Up {
-    process: Process,
+    group: Group,
     data: Data,
 }
 
@@ -199,24 +199,20 @@ impl Run<'_> {
     /// Starts a server that will stay up, and loads it.
     fn start_loaded(&mut self, stage: Stage<'_>, name: &str) -> Result<Up> {
         self.progress.begin(format!("{} {name}", stage.name()));
-        let process = self.start(stage, name)?;
+        let group = self.start(stage, name)?;
         let (progress, interrupt) = (&self.progress, &self.interrupt);
-        generator::prepare(
-            process.client(),
-            &stage.cell.shape,
-            &mut |phase, _, share| {
-                progress.show(phase, share, 0.0);
-                interrupt.flow()
-            },
-        )
+        generator::prepare(group.client(), &stage.cell.shape, &mut |phase, _, share| {
+            progress.show(phase, share, 0.0);
+            interrupt.flow()
+        })
         .with_context(|| format!("loading {name}"))?;
         Ok(Up {
-            process,
+            group,
             data: Data::Loaded,
         })
     }
 
-    fn start(&mut self, stage: Stage<'_>, name: &str) -> Result<Process> {
+    fn start(&mut self, stage: Stage<'_>, name: &str) -> Result<Group> {
         self.starts += 1;
         let program = self
             .programs
@@ -233,8 +229,10 @@ impl Run<'_> {
             }
         };
         let folder = self.options.data_root.join(folder);
-        self.cpus
-            .start_server(stage.placement, || Process::start(program, &folder, cgroup))
+        let load = &stage.cell.load;
+        self.cpus.start_server(stage.placement, || {
+            Group::start(program, &folder, load, cgroup)
+        })
     }
 
     /// One slice, again and again while it is disturbed and repeats are left. What is written counts, or says why it does not.
@@ -314,17 +312,17 @@ impl Run<'_> {
         let mut own = match staying {
             Some(_) => None,
             None => Some(Up {
-                process: self.start(stage, name)?,
+                group: self.start(stage, name)?,
                 data: Data::Load,
             }),
         };
         let driven = own.as_ref().or(staying.map(|(_, driven)| driven));
         let driven = driven.context("either stays up or was started")?;
-        let (client, data) = (driven.process.client(), driven.data);
+        let (client, data) = (driven.group.client(), driven.data);
         let idle = up.iter().filter(|(up, _)| up != name);
-        let idle = idle.map(|(_, up)| up.process.id()).collect();
-        let process = &driven.process;
-        let meter = Meter::new(Some(process.id()), Some(&process.data_dir()))?.with_idle(idle);
+        let idle = idle.flat_map(|(_, up)| up.group.ids()).collect();
+        let group = &driven.group;
+        let meter = Meter::new(group.ids(), Some(&group.data_dir()))?.with_idle(idle);
         let time = Time {
             warmup: Duration::from_secs_f64(method.warmup),
             measured: Duration::from_secs_f64(method.seconds),
@@ -332,13 +330,22 @@ impl Run<'_> {
         let (progress, interrupt) = (&self.progress, &self.interrupt);
         let estimate = cell.slice_seconds(method);
         let cpus = &self.cpus;
-        let mut restart = own
-            .as_mut()
-            .map(|own| |ending| cpus.start_server(placement, || own.process.restart(ending)));
+        let (mut restart, mut cluster) = (None, None);
+        match (&mut own, cell.load.leader_kills) {
+            (Some(own), Some(_)) => {
+                cluster = Some(Killable::new(&mut own.group, cpus, placement));
+            }
+            (Some(own), None) => {
+                let group = &mut own.group;
+                restart = Some(|ending| cpus.start_server(placement, || group.restart(ending)));
+            }
+            (None, _) => {}
+        }
         let server = Server {
             endpoint: client,
             meter: &meter,
             restart: restart.as_mut().map(|restart| restart as Restarter<'_>),
+            cluster: cluster.as_mut().map(|cluster| cluster as &mut dyn Cluster),
         };
         let run = generator::measure(
             server,
@@ -361,6 +368,12 @@ impl Run<'_> {
             },
         )?;
         super::complete(&mut figures, &meter);
+        let mut warnings = judge::warnings(&figures, &cell.load);
+        let driven = own.as_ref().or(staying.map(|(_, up)| up));
+        let has_moved = driven.is_some_and(|up| !up.group.is_in_role());
+        if cell.load.leader_kills.is_none() && has_moved {
+            warnings.push("the leader moved meanwhile".to_owned());
+        }
         let proof = meter.disks().map_or(disk::Proof::None, disk::Disks::proof);
         let slice = Slice {
             cell: cell.name.clone(),
@@ -373,7 +386,7 @@ impl Run<'_> {
             began,
             busiest_other: meter.busiest_other().map(|busiest| busiest.process),
             idle_busy: meter.idle_busy(),
-            warnings: judge::warnings(&figures, &cell.load),
+            warnings,
             figures,
         };
         Ok(Measured {
@@ -434,7 +447,7 @@ const CGROUP_MISSING: &str =
 
 /// The end of a server's log.
 fn log_of(server: Option<&Up>) -> String {
-    server.map_or_else(String::new, |up| up.process.log_end())
+    server.map_or_else(String::new, |up| up.group.log_end())
 }
 
 /// One restless slice must not use up the repeats of all.

@@ -107,7 +107,8 @@ pub(crate) fn warnings(figures: &Figures, load: &Load) -> Vec<String> {
     // Killing a server leaves some unanswered: that is no oddity.
     let unanswered = figures.restart.map_or(0, |restart| restart.unanswered);
     let failures = figures.verified.failures.values().sum::<u64>() - unanswered;
-    if !load.overload && (failures > 0 || figures.verified.over_limit > 0) {
+    let loses_some = load.overload || load.leader_kills.is_some();
+    if !loses_some && (failures > 0 || figures.verified.over_limit > 0) {
         warnings.push(format!(
             "{failures} operations failed, {} were due while too many were unanswered",
             figures.verified.over_limit

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::group::{Group, Killable};
 use super::interrupt::Interrupt;
 use super::place::Cpus;
-use super::process::Process;
 use super::programs::Paths;
 use crate::cost::Meter;
-use crate::generator::{self, Data, Restarter, Server, Time};
+use crate::generator::{self, Cluster, Data, Restarter, Server, Time};
 use crate::plan::{BASALT, Load, Shape};
 use crate::record::Placement;
 
@@ -71,20 +71,25 @@ impl Lone {
 pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     let interrupt = Interrupt::listen()?;
     let cpus = Cpus::of_this_thread()?;
-    let mut process = match lone.endpoint {
+    ensure!(
+        lone.endpoint.is_none() || lone.load.members == 1,
+        "a running server is one member: --members is for temporary ones"
+    );
+    let mut group = match lone.endpoint {
         Some(_) => None,
         None => Some(start(lone, &cpus)?),
     };
-    let endpoint = match (&process, lone.endpoint) {
-        (Some(process), _) => process.client(),
+    let endpoint = match (&group, lone.endpoint) {
+        (Some(group), _) => group.client(),
         (None, endpoint) => endpoint.context("an endpoint, or a server of our own")?,
     };
-    let data_dir = process
+    let data_dir = group
         .as_ref()
-        .map(Process::data_dir)
+        .map(Group::data_dir)
         .or_else(|| lone.data_dir.clone());
-    let pid = process.as_ref().map(Process::id).or(lone.pid);
-    let meter = Meter::new(pid, data_dir.as_deref())?;
+    let own = lone.pid.into_iter().collect();
+    let ids = group.as_ref().map_or(own, Group::ids);
+    let meter = Meter::new(ids, data_dir.as_deref())?;
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).context("bad seconds");
     let time = Time {
         warmup: seconds(lone.warmup)?,
@@ -92,13 +97,20 @@ pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     };
     let style = ProgressStyle::with_template("{elapsed_precise} {bar:24.cyan/blue} {msg}")?;
     let bar = ProgressBar::new(BAR_STEPS).with_style(style);
-    let mut restart = process
-        .as_mut()
-        .map(|process| |ending| cpus.start_server(lone.placement(), || process.restart(ending)));
+    let placement = lone.placement();
+    let (mut restart, mut cluster) = (None, None);
+    match (&mut group, lone.load.leader_kills) {
+        (Some(group), Some(_)) => cluster = Some(Killable::new(group, &cpus, placement)),
+        (Some(group), None) => {
+            restart = Some(|ending| cpus.start_server(placement, || group.restart(ending)));
+        }
+        (None, _) => {}
+    }
     let server = Server {
         endpoint,
         meter: &meter,
         restart: restart.as_mut().map(|restart| restart as Restarter<'_>),
+        cluster: cluster.as_mut().map(|cluster| cluster as &mut dyn Cluster),
     };
     let run = generator::measure(
         server,
@@ -134,11 +146,13 @@ pub(crate) fn run(lone: &Lone) -> Result<Option<u8>> {
     Ok(interrupt.exit_code())
 }
 
-fn start(lone: &Lone, cpus: &Cpus) -> Result<Process> {
+fn start(lone: &Lone, cpus: &Cpus) -> Result<Group> {
     let program = lone.paths.find(&lone.server)?;
     let folder = format!("basalt-bench-{}", std::process::id());
     let folder = lone.data_root.join(folder);
-    cpus.start_server(lone.placement(), || Process::start(&program, &folder, None))
+    cpus.start_server(lone.placement(), || {
+        Group::start(&program, &folder, &lone.load, None)
+    })
 }
 
 const BAR_STEPS: u64 = 1000;

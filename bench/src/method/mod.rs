@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod compare;
+mod group;
 mod host;
 mod interrupt;
 mod judge;

@@ -1,6 +1,7 @@
-//! A server of our own: started fresh on free loopback ports, stopped and removed with its handle.
+//! A server's process of our own: started fresh on free loopback ports, stopped and removed with its handle.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,49 +25,85 @@ pub(crate) struct Process {
     cgroup: Option<Cgroup>,
     child: Child,
     folder: PathBuf,
-    at: Addresses,
+    seat: Seat,
 }
 
-/// Where a server listens.
-struct Addresses {
+/// A member's name, its cluster, and where it listens.
+pub(crate) struct Seat {
+    name: String,
+    /// All members with their peer URLs, as `--initial-cluster` takes them.
+    cluster: String,
     client: SocketAddr,
     peer: SocketAddr,
     /// Where plain HTTP is answered; the same as `client` unless the program has it apart.
     http: SocketAddr,
 }
 
-impl Process {
-    /// Starts a lone member with its data below `folder`, and waits until it answers.
+impl Seat {
+    /// Of a cluster of so many members, on free addresses.
     ///
     /// # Errors
-    /// When it cannot be started or is not ready in time; its log's end is part of the error.
-    pub(crate) fn start(program: &Program, folder: &Path, cgroup: Option<Cgroup>) -> Result<Self> {
+    /// When the system has none.
+    pub(crate) fn all(members: u16, program: &Program) -> Result<Vec<Self>> {
+        // All at once: an address that is given back may be given out again.
+        let held: Vec<TcpListener> = (0..3 * members)
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<std::io::Result<_>>()?;
+        let mut seats = Vec::new();
+        for (place, held) in held.chunks(3).enumerate() {
+            let [client, peer, http] = [&held[0], &held[1], &held[2]].map(TcpListener::local_addr);
+            let client = client?;
+            seats.push(Self {
+                name: format!("m{place}"),
+                cluster: String::new(),
+                client,
+                peer: peer?,
+                http: if program.http_apart { http? } else { client },
+            });
+        }
+        let named = seats
+            .iter()
+            .map(|seat| format!("{}=http://{}", seat.name, seat.peer));
+        let cluster = named.collect::<Vec<_>>().join(",");
+        seats
+            .iter_mut()
+            .for_each(|seat| seat.cluster.clone_from(&cluster));
+        Ok(seats)
+    }
+
+    /// The member's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Process {
+    /// Starts a member with its data below `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn launch(
+        program: &Program,
+        folder: &Path,
+        seat: Seat,
+        cgroup: Option<Cgroup>,
+    ) -> Result<Self> {
         fs::create_dir_all(folder)?;
-        let (client, peer) = (free_address()?, free_address()?);
-        let http = if program.http_apart {
-            free_address()?
-        } else {
-            client
-        };
-        let at = Addresses { client, peer, http };
-        let child = spawn(program, folder, &at, cgroup.as_ref())?;
-        let mut process = Self {
+        let child = spawn(program, folder, &seat, cgroup.as_ref())?;
+        Ok(Self {
             program: program.clone(),
             cgroup,
             child,
             folder: folder.to_owned(),
-            at,
-        };
-        process.await_ready(&program.name)?;
-        Ok(process)
+            seat,
+        })
     }
 
-    /// Ends the process and starts another one on the same data and addresses. Does not wait until that one answers: the time says when
-    /// it was started.
+    /// Ends the process.
     ///
     /// # Errors
-    /// When it does not end in time after SIGTERM, or does not start.
-    pub(crate) fn restart(&mut self, ending: Ending) -> Result<Started> {
+    /// When it does not end in time after SIGTERM.
+    pub(crate) fn end(&mut self, ending: Ending) -> Result<()> {
         signal(
             self.child.id(),
             match ending {
@@ -85,15 +122,28 @@ impl Process {
             thread::sleep(Duration::from_millis(1));
         }
         self.forget();
+        Ok(())
+    }
+
+    /// Starts another process on the same data and addresses. Does not wait until that one answers: the time says when it was started.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn start_again(&mut self) -> Result<Started> {
         let at = Instant::now();
-        self.child = spawn(&self.program, &self.folder, &self.at, self.cgroup.as_ref())?;
+        self.child = spawn(
+            &self.program,
+            &self.folder,
+            &self.seat,
+            self.cgroup.as_ref(),
+        )?;
         let process = self.child.id();
         Ok(Started { at, process })
     }
 
     /// Where clients connect.
     pub(crate) fn client(&self) -> SocketAddr {
-        self.at.client
+        self.seat.client
     }
 
     /// Its number.
@@ -126,9 +176,22 @@ impl Process {
         living().retain(|(process, _)| *process != own);
     }
 
-    fn await_ready(&mut self, name: &str) -> Result<()> {
+    /// Whether it says that it leads.
+    pub(crate) fn is_leader(&self) -> bool {
+        let metrics = get(self.seat.http, "/metrics").unwrap_or_default();
+        metrics
+            .lines()
+            .any(|line| line == "etcd_server_is_leader 1")
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// When it is not ready in time; its log's end is part of the error.
+    pub(crate) fn await_ready(&mut self) -> Result<()> {
         let began = Instant::now();
-        while !is_ready(self.at.http) {
+        let name = &self.program.name;
+        while !get(self.seat.http, "/readyz").is_ok_and(|answer| answer.starts_with(SERVES)) {
             if self.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
                 bail!(
                     "{name} is not ready after {:.1} s; its log ends with:\n{}",
@@ -153,13 +216,14 @@ impl Drop for Process {
     }
 }
 
-fn spawn(
-    program: &Program,
-    folder: &Path,
-    at: &Addresses,
-    cgroup: Option<&Cgroup>,
-) -> Result<Child> {
-    let Addresses { client, peer, http } = at;
+fn spawn(program: &Program, folder: &Path, seat: &Seat, cgroup: Option<&Cgroup>) -> Result<Child> {
+    let Seat {
+        name,
+        cluster,
+        client,
+        peer,
+        http,
+    } = seat;
     let log = File::options()
         .create(true)
         .append(true)
@@ -178,13 +242,13 @@ fn spawn(
     };
     command
         .args(&program.arguments)
-        .args(["--name", "m", "--data-dir"])
+        .args(["--name", name, "--data-dir"])
         .arg(folder.join("data"))
         .args(["--listen-client-urls", &format!("http://{client}")])
         .args(["--advertise-client-urls", &format!("http://{client}")])
         .args(["--listen-peer-urls", &format!("http://{peer}")])
         .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-        .args(["--initial-cluster", &format!("m=http://{peer}")]);
+        .args(["--initial-cluster", cluster]);
     if program.http_apart {
         command.args(["--listen-client-http-urls", &format!("http://{http}")]);
     }
@@ -228,26 +292,20 @@ fn living() -> MutexGuard<'static, Vec<(u32, PathBuf)>> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_ready(at: SocketAddr) -> bool {
-    use std::io::{Read, Write};
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "GET /readyz HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(&answer == b"HTTP/1.1 200")
-    };
-    ask().unwrap_or(false)
+/// The whole answer, with its head.
+fn get(at: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-const PATIENCE: Duration = Duration::from_secs(30);
+const SERVES: &str = "HTTP/1.1 200";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 8;
 const LOG_LINE_CHARS: usize = 300;

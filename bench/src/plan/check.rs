@@ -2,7 +2,7 @@
 
 use crate::record::Placement;
 
-use super::{Cell, Kind, Load, Method, Plan, Shape, is_file_name};
+use super::{Cell, Kind, Load, Method, Plan, Role, Shape, is_file_name};
 
 impl Plan {
     /// Everything that is wrong with it, each in a line of its own. `servers` are the names that mean something.
@@ -92,6 +92,9 @@ impl Cell {
         {
             problems.push("memory_max_mib is 16 to 1048576".to_owned());
         }
+        if self.memory_max_mib.is_some() && self.load.members > 1 {
+            problems.push("memory_max_mib is for a lone member".to_owned());
+        }
         problems.extend(self.load.problems());
         problems.extend(self.shape.problems());
         problems
@@ -166,6 +169,25 @@ impl Load {
             self.restart.is_none()
                 || self.capacity_p99_ms.is_none() && !self.overload && self.beside.is_none(),
             "restart excludes capacity_p99_ms, overload and beside",
+        );
+        demand((1..=7).contains(&self.members), "members are 1 to 7");
+        demand(
+            self.members > 1 || self.to == Role::Leader,
+            "a lone member is its leader",
+        );
+        demand(
+            self.members == 1 || self.restart.is_none(),
+            "restart is for a lone member",
+        );
+        demand(
+            self.leader_kills.is_none_or(|kills| {
+                (1..=1000).contains(&kills) && self.members >= 3 && self.rate.is_some()
+            }),
+            "leader_kills are 1 to 1000, and need a rate and 3 members",
+        );
+        demand(
+            self.leader_kills.is_none() || self.beside.is_none() && !self.idle,
+            "leader_kills exclude beside and idle",
         );
         let ways = [
             self.rate.is_some(),
@@ -276,7 +298,7 @@ mod tests {
         let error = Plan::load("fulll").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "fulll is neither a file nor one of the plans full, quick, a-a, storage"
+            "fulll is neither a file nor one of the plans full, quick, a-a, storage, cluster"
         );
     }
 }

@@ -80,8 +80,9 @@ impl Cell {
         let load = if self.stay_up {
             0.0
         } else {
-            START_SECONDS + self.load_seconds()
+            self.start_seconds() + self.load_seconds()
         };
+        let kills = f64::from(self.load.leader_kills.unwrap_or(0)) * KILL_SECONDS;
         let measured = if self.load.overload {
             // Capacity and half load before, half load after.
             method.seconds + 2.0 * (method.seconds / 6.0).clamp(2.0, 5.0) + method.seconds / 2.0
@@ -90,15 +91,22 @@ impl Cell {
         } else {
             method.seconds
         };
-        SETTLE_SECONDS + load + method.warmup + measured + keys * CHECK_SECONDS
+        SETTLE_SECONDS + load + method.warmup + measured + kills + keys * CHECK_SECONDS
     }
 
     /// Seconds before the first slice of a placement.
     pub(crate) fn begin_seconds(&self, method: &Method) -> f64 {
         if self.stay_up {
-            self.servers(method).len() as f64 * (START_SECONDS + self.load_seconds())
+            self.servers(method).len() as f64 * (self.start_seconds() + self.load_seconds())
         } else {
             0.0
+        }
+    }
+
+    fn start_seconds(&self) -> f64 {
+        match self.load.members {
+            1 => START_SECONDS,
+            members => ELECTION_SECONDS + f64::from(members) * START_SECONDS,
         }
     }
 
@@ -110,6 +118,10 @@ impl Cell {
 }
 
 const START_SECONDS: f64 = 0.4;
+/// Before a new cluster has a leader.
+const ELECTION_SECONDS: f64 = 1.0;
+/// From one killed leader to the next, in the mean of fast and slow clusters.
+const KILL_SECONDS: f64 = 3.5;
 const SETTLE_SECONDS: f64 = 0.3;
 /// Of one key.
 const LOAD_SECONDS: f64 = 8e-6;
@@ -132,6 +144,7 @@ mod tests {
         ("quick", 5.0),
         ("a-a", 40.0),
         ("storage", 60.0),
+        ("cluster", 20.0),
     ];
 
     #[test]

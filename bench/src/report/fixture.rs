@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::plan::{Cell, Kind, Method, Plan};
 use crate::record::{
-    Beside, Capacity, Cost, Figures, Idle, Latency, Overload, Part, PerOperation, Restart, Second,
-    Slice, Verified,
+    Beside, Capacity, Cost, Failover, Figures, Idle, Latency, Overload, Part, PerOperation,
+    Restart, Second, Slice, Verified,
 };
 
 /// What a cell's slices are scattered around, for the server that takes longest.
@@ -233,6 +233,10 @@ fn figures(
             cpu_seconds: f64::from(cell.shape.keys) * 4e-6 / times,
             resident_bytes: resident as u64,
             unanswered: 12,
+        }),
+        failover: cell.load.leader_kills.map(|kills| Failover {
+            gaps_seconds: vec![1.5 / times; usize::from(kills)],
+            unanswered: 40,
         }),
         capacity: cell.load.capacity_p99_ms.map(|p99_ms_max| Capacity {
             p99_ms_max,

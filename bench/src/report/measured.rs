@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::quantity::{Better, QUANTITIES, Quantity, samples, values};
-use crate::plan::{Action, Cell, Ending, Kind, Load, Plan};
+use crate::plan::{Action, Cell, Ending, Kind, Load, Plan, Role};
 use crate::record::{CLIENT_BUSY_MAX, Placement, Slice};
 use crate::statistics::{Ratio, Spread, median};
 
@@ -234,6 +234,14 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         Some(Ending::Stop) => "; then SIGTERM and a restart",
         Some(Ending::Kill) => "; then SIGKILL under this load and a restart",
     };
+    let kills = load.leader_kills.map_or_else(String::new, |kills| {
+        format!("; then {kills} leaders killed under this load on the others")
+    });
+    let members = match (load.members, load.to) {
+        (1, _) => String::new(),
+        (members, Role::Leader) => format!("; the leader of {members} members"),
+        (members, Role::Follower) => format!("; a follower of {members} members"),
+    };
     let keys = if shape.zipf { ", by Zipf's law" } else { "" };
     let memory = cell
         .memory_max_mib
@@ -245,7 +253,7 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
             format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
         });
     format!(
-        "{what}; {} connections, {pace}{beside}{restart}; {} keys of {} B, values of {} B{keys}{memory}{time}",
+        "{what}; {} connections, {pace}{beside}{restart}{kills}{members}; {} keys of {} B, values of {} B{keys}{memory}{time}",
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }

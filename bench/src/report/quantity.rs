@@ -380,6 +380,20 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         of: |f| Some(f.restart?.resident_bytes as f64),
     },
     Quantity {
+        id: "failover-p50",
+        label: "leader killed to the next acknowledged write, p50",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.failover.as_ref()?.quantile(0.5)),
+    },
+    Quantity {
+        id: "failover-p99",
+        label: "leader killed to the next acknowledged write, p99",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.failover.as_ref()?.quantile(0.99)),
+    },
+    Quantity {
         id: "connects",
         label: "connections opened per second",
         unit: Unit::PerSecond,

@@ -329,5 +329,6 @@ const TITLES: &[(&str, &str)] = &[
     ("W29", "restarts"),
     ("W30", "more data than memory"),
     ("W31", "idle connections"),
+    ("W33", "three members"),
     ("W35", "overload"),
 ];
