@@ -142,8 +142,11 @@ pub const LEASE_CHECKPOINTS_MAX: usize = 1000;
 /// Timers that are looked at in one turn: about 100 us.
 pub const LEASE_TIMERS_A_TURN: usize = 4096;
 
-/// Questions about leases that wait for an entry to be applied; more are refused.
+/// Questions about leases that are not answered; more are refused.
 pub const LEASE_ASKS_MAX: usize = 65_536;
+
+/// Questions of a follower's clients, and answers to them, in one message.
+pub const QUESTIONS_A_MESSAGE_MAX: usize = 4096;
 
 /// Keys of leases that are listed in one turn: some 100 us.
 pub const LEASE_KEYS_A_TURN: usize = 1024;

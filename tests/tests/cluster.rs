@@ -120,6 +120,39 @@ fn killed_leaders_take_no_acknowledged_write_with_them() {
     all_equal(&Etcdctl::at(&ctl, &cluster, &[0, 1, 2]));
 }
 
+/// [LEASE-13] A follower that does not ask the leader would let leases end that their owners renew.
+#[test]
+fn leases_are_kept_alive_through_every_member() {
+    let Some(ctl) = tools::find("etcdctl") else {
+        return;
+    };
+    let cluster = Cluster::start(3, QUIET);
+    let mut ids = Vec::new();
+    for at in 0..3 {
+        let ctl = Etcdctl::at(&ctl, &cluster, &[at]);
+        let granted = ctl.ok(&["lease", "grant", "60"]);
+        let (id, said) = granted["lease ".len()..].split_once(' ').expect("an id");
+        assert_eq!(said, "granted with TTL(60s)\n");
+        let key = format!("key{at}");
+        ctl.ok(&["put", &key, "value", "--lease", id]);
+        let said = ctl.ok(&["lease", "keep-alive", "--once", id]);
+        assert_eq!(said, format!("lease {id} keepalived with TTL(60)\n"));
+        let said = ctl.ok(&["lease", "timetolive", "--keys", id]);
+        let keys = format!("attached keys([{key}])\n");
+        let left = said.strip_suffix(&keys).expect("its keys");
+        assert!(
+            left.contains("granted with TTL(60s), remaining(5"),
+            "{said}"
+        );
+        ids.push(id.to_owned());
+    }
+    let ctl = Etcdctl::at(&ctl, &cluster, &[2]);
+    assert_eq!(ctl.ok(&["lease", "list"]).lines().count(), 4);
+    ctl.ok(&["lease", "revoke", &ids[0]]);
+    let said = ctl.ok(&["lease", "timetolive", &ids[0]]);
+    assert_eq!(said, format!("lease {} already expired\n", ids[0]));
+}
+
 /// [MEM-5]
 #[test]
 fn leadership_moves_to_whom_it_is_given() {

@@ -115,6 +115,14 @@ impl Replies {
         }
         self.items.push((to, outcome));
     }
+
+    /// Adds an answer that is encoded already.
+    pub fn push_encoded(&mut self, to: ReplyTo, answer: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(answer);
+        let end = self.bytes.len();
+        self.push(to, Outcome::Encoded { start, end });
+    }
 }
 
 /// Empties a buffer for the next answer.

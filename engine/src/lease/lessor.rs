@@ -149,15 +149,16 @@ impl Lessor {
             .then(|| self.deadline(slot, lease).since(now))
     }
 
-    /// The deadlines of all slots, the highest number where there is none or this is not the leader's.
-    #[must_use]
-    pub fn deadlines(&self, grants: &Grants) -> Vec<Millis> {
-        let slots = (0..grants.slots_end()).map(Slot);
-        let deadline = |slot| match self.is_primary() {
+    /// The deadlines of these slots, the highest number where there is none or this is not the leader's.
+    pub fn deadlines(
+        &self,
+        grants: &Grants,
+        slots: core::ops::Range<u32>,
+    ) -> impl Iterator<Item = Millis> {
+        slots.map(Slot).map(|slot| match self.is_primary() {
             true => self.deadline(slot, grants.at(slot)),
             false => Millis(u64::MAX),
-        };
-        slots.map(deadline).collect()
+        })
     }
 
     /// Looks at what is due at `now` and adds what must go into the log to `due`, each lease once; a bounded number of them, so

@@ -92,6 +92,13 @@ impl Leader {
         self.transfer.is_some()
     }
 
+    /// Whether a majority was heard of since then.
+    fn hears_quorum(&self, me: MemberId, config: &Config, since: Millis) -> bool {
+        let hears = |id| id == me || self.peer(id).is_some_and(|peer| peer.heard >= since);
+        let heard = config.voters.ids().iter().filter(|id| hears(**id));
+        heard.count() >= config.voters.majority()
+    }
+
     /// Follows the configuration; a new member is probed from the log's end.
     fn set_peers(&mut self, me: MemberId, config: &Config, next: Index, now: Millis) {
         let mut peers = Vec::new();
@@ -118,11 +125,7 @@ impl Raft {
             leader.transfer = None;
         }
         if now >= leader.quorum_due {
-            let since = leader.quorum_since;
-            let hears =
-                |id| id == self.me || leader.peer(id).is_some_and(|peer| peer.heard >= since);
-            let heard = self.config.voters.ids().iter().filter(|id| hears(**id));
-            if heard.count() < self.config.voters.majority() {
+            if !leader.hears_quorum(self.me, &self.config, leader.quorum_since) {
                 // CheckQuorum: whoever has a majority now must not be taken for this one.
                 return self.follow(self.term, None);
             }
@@ -131,6 +134,17 @@ impl Raft {
         }
         if now >= leader.heartbeat_due {
             self.send_heartbeats();
+        }
+    }
+
+    /// Whether this member leads and has heard of a majority within an election's time: one that was stopped meanwhile has
+    /// not, whatever it believes (C3).
+    #[must_use]
+    pub fn leads_a_quorum(&self) -> bool {
+        let since = Millis(self.now.0.saturating_sub(self.settings.election.0));
+        match &self.role {
+            Role::Leader(leader) => leader.hears_quorum(self.me, &self.config, since),
+            _ => false,
         }
     }
 

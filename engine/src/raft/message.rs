@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::log::Mark;
+use crate::limits::QUESTIONS_A_MESSAGE_MAX;
 use crate::run::{self, RUN_HEAD_BYTES, count_entries, split_run};
-use crate::types::{Index, Run, RunKind, Term};
+use crate::types::{Index, LeaseId, Run, RunKind, Term};
 
 /// A message from one member to another.
 ///
@@ -95,6 +96,41 @@ pub enum Body {
         /// Framed as the entries of a run.
         entries: Bytes,
     },
+    /// A follower's clients ask what only the leader knows. It is answered in the message's own term only; a question that
+    /// comes twice is answered twice.
+    Ask {
+        /// From one up to `QUESTIONS_A_MESSAGE_MAX`.
+        questions: Vec<Question>,
+    },
+    /// What a leader says to `Ask`, in any order.
+    Answer {
+        /// From one up to `QUESTIONS_A_MESSAGE_MAX`.
+        answers: Vec<Answer>,
+    },
+}
+
+/// A question about a lease, whose time only the leader counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// Tells the sender's questions apart.
+    pub number: u64,
+    /// Whether the lease is to be renewed, or only looked at.
+    pub renews: bool,
+    /// Which.
+    pub lease: LeaseId,
+}
+
+/// The answer to a `Question`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Answer {
+    /// Of the question.
+    pub number: u64,
+    /// Seconds that the lease has now; if there is none, 0 for a renewal and -1 for a look.
+    pub ttl: i64,
+    /// Seconds that it was granted for; 0 if there is none.
+    pub granted: i64,
+    /// What the leader had applied: there the lease is, or is not.
+    pub index: Index,
 }
 
 /// Whether a vote is asked for to see how it would go, or to lead.
@@ -158,7 +194,9 @@ impl Message {
             | Body::Rejected { .. }
             | Body::Lead
             | Body::ReadIndex { .. }
-            | Body::ReadIndexAnswer { .. } => Class::Urgent,
+            | Body::ReadIndexAnswer { .. }
+            | Body::Ask { .. }
+            | Body::Answer { .. } => Class::Urgent,
         }
     }
 
@@ -232,6 +270,23 @@ impl Message {
                 out.u64(*sequence);
                 out.0.push(*run_kind as u8);
                 out.0.extend_from_slice(entries);
+            }
+            Body::Ask { questions } => {
+                out.head(kind::ASK, self.term);
+                for question in questions {
+                    out.u64(question.number);
+                    out.0.push(u8::from(question.renews));
+                    out.u64(question.lease.0.cast_unsigned());
+                }
+            }
+            Body::Answer { answers } => {
+                out.head(kind::ANSWER, self.term);
+                for answer in answers {
+                    out.u64(answer.number);
+                    out.u64(answer.ttl.cast_unsigned());
+                    out.u64(answer.granted.cast_unsigned());
+                    out.u64(answer.index.0);
+                }
             }
         }
         let checksum = crc32c::crc32c(&into[start + 4..]);
@@ -312,6 +367,12 @@ impl Message {
                     entries: Bytes::copy_from_slice(entries),
                 }
             }
+            kind::ASK => Body::Ask {
+                questions: from.all(Reader::question)?,
+            },
+            kind::ANSWER => Body::Answer {
+                answers: from.all(Reader::answer)?,
+            },
             _ => return Err(BadMessage::Malformed),
         };
         if !from.0.is_empty() {
@@ -470,6 +531,38 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn question(&mut self) -> Result<Question, BadMessage> {
+        Ok(Question {
+            number: self.u64()?,
+            renews: self.bool()?,
+            lease: LeaseId(self.u64()?.cast_signed()),
+        })
+    }
+
+    fn answer(&mut self) -> Result<Answer, BadMessage> {
+        Ok(Answer {
+            number: self.u64()?,
+            ttl: self.u64()?.cast_signed(),
+            granted: self.u64()?.cast_signed(),
+            index: Index(self.number()?),
+        })
+    }
+
+    /// What is left, as a list that is neither empty nor too long.
+    fn all<T>(
+        &mut self,
+        one: impl Fn(&mut Self) -> Result<T, BadMessage>,
+    ) -> Result<Vec<T>, BadMessage> {
+        let mut list = vec![one(self)?];
+        while !self.0.is_empty() {
+            if list.len() == QUESTIONS_A_MESSAGE_MAX {
+                return Err(BadMessage::Malformed);
+            }
+            list.push(one(self)?);
+        }
+        Ok(list)
+    }
+
     fn rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.0)
     }
@@ -488,10 +581,17 @@ mod kind {
     pub(super) const READ_INDEX: u8 = 9;
     pub(super) const READ_INDEX_ANSWER: u8 = 10;
     pub(super) const PROPOSE: u8 = 11;
+    pub(super) const ASK: u8 = 12;
+    pub(super) const ANSWER: u8 = 13;
 }
 
 /// Bytes before the runs or entries of the longest kind.
 const HEAD_BYTES_MAX: usize = 64;
+
+/// Bytes of one answer, which is longer than a question.
+const ANSWER_BYTES: usize = 32;
+
+const _: () = assert!(QUESTIONS_A_MESSAGE_MAX * ANSWER_BYTES <= crate::limits::APPEND_BYTES_MAX);
 
 /// Terms and indexes end here: counting on from a peer's number never overflows.
 const NUMBER_MAX: u64 = 1 << 62;

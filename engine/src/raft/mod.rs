@@ -214,8 +214,8 @@ impl Raft {
             Body::ReadIndexAnswer { context, index } => {
                 self.on_read_answered(from, context, index);
             }
-            // The replica takes forwarded proposals itself.
-            Body::Lead | Body::Propose { .. } => {}
+            // The replica takes forwarded proposals and questions itself.
+            Body::Lead | Body::Propose { .. } | Body::Ask { .. } | Body::Answer { .. } => {}
         }
     }
 

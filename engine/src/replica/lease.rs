@@ -6,12 +6,14 @@ use std::mem;
 use basalt_pb::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use basalt_pb::hot;
 
+use super::asks::{Asked, Wants};
 use super::{Job, Proposals, Replica, Stopping};
 use crate::apply::{Outcome, Refused};
 use crate::command::{Fence, LeaseRevoke, field};
 use crate::lease::{Change, Due, GrantsImage, Lessor, Renewal};
-use crate::limits::{LEASE_ASKS_MAX, LEASE_KEYS_A_TURN, LEASE_LISTINGS_MAX};
-use crate::types::{LeaseId, Millis, ReplyTo};
+use crate::limits::{LEASE_KEYS_A_TURN, LEASE_LISTINGS_MAX, LEASE_TIMERS_A_TURN};
+use crate::raft::message::Answer;
+use crate::types::{Index, LeaseId, Millis, ReplyTo};
 
 /// A question about leases: it is answered outside of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +31,17 @@ pub enum Ask {
     Leases,
 }
 
-/// The clock, and who waits.
+/// The clock, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Leasing {
     lessor: Lessor,
-    /// At most `LEASE_ASKS_MAX` with those of `renewing`.
-    asks: VecDeque<(ReplyTo, Ask)>,
     /// Renewals that wait for an entry: a revoke, or one that takes a checkpoint back.
-    renewing: BTreeMap<LeaseId, Vec<ReplyTo>>,
+    renewing: BTreeMap<LeaseId, Vec<Asked>>,
     renewing_count: usize,
     /// Lists of keys in the making, at most `LEASE_LISTINGS_MAX`.
     listings: VecDeque<Listing>,
-    /// For the worker.
-    jobs: Vec<LeasesJob>,
+    /// Lists of leases, at most `LEASE_LISTINGS_MAX`. Only the last may lack deadlines.
+    jobs: VecDeque<LeasesJob>,
     /// Scratch space.
     changes: Vec<Change>,
     due: Due,
@@ -52,7 +52,11 @@ pub(super) struct Leasing {
 struct Listing {
     to: ReplyTo,
     id: LeaseId,
-    generation: u64,
+    /// What the leader said. The keys are listed once as much is applied here as there.
+    answer: Answer,
+    since: Millis,
+    /// Of the lease, once the list is begun.
+    generation: Option<u64>,
     /// The first key that is not listed.
     from: Vec<u8>,
     /// Field 5 of the answer.
@@ -66,57 +70,70 @@ pub struct LeasesJob {
     /// The answer, first its header alone.
     answer: Vec<u8>,
     leases: GrantsImage,
-    /// By slot.
+    /// By slot, as far as they are collected: that is done in slices.
     deadlines: Vec<Millis>,
+    slots_end: u32,
+}
+
+impl Leasing {
+    /// Renewals that wait for an entry.
+    pub(super) fn renewing_count(&self) -> usize {
+        self.renewing_count
+    }
+
+    /// Hands them out.
+    pub(super) fn drain_renewing(&mut self, each: &mut impl FnMut(Asked)) {
+        let all = mem::take(&mut self.renewing).into_values().flatten();
+        all.for_each(each);
+        self.renewing_count = 0;
+    }
+
+    /// Hands out those that are late.
+    pub(super) fn take_late_renewing(
+        &mut self,
+        is_late: impl Fn(&Asked) -> bool,
+        late: &mut Vec<Asked>,
+    ) {
+        let before = late.len();
+        for waiters in self.renewing.values_mut() {
+            late.extend(waiters.extract_if(.., |asked| is_late(asked)));
+        }
+        self.renewing.retain(|_, waiters| !waiters.is_empty());
+        self.renewing_count -= late.len() - before;
+    }
 }
 
 impl Replica {
-    /// Takes over questions; they are answered at this turn's end at the earliest.
-    pub(super) fn take_asks(&mut self, asks: &mut Vec<(ReplyTo, Ask)>) {
-        let failed = self.failure.is_some();
-        for (to, ask) in asks.drain(..) {
-            if failed {
-                let refused = self.refuses().unwrap_or(Refused::Stopped);
-                self.replies.push(to, Outcome::Refused(refused));
-            } else if self.leases.asks.len() + self.leases.renewing_count >= LEASE_ASKS_MAX {
-                let refused = Refused::TooManyRequests;
-                self.replies.push(to, Outcome::Refused(refused));
-            } else {
-                self.leases.asks.push_back((to, ask));
-            }
-        }
+    /// Whether this member leads and knows what there is: an entry of its own term is applied.
+    pub(super) fn leads(&self) -> bool {
+        let applied = self.raft.log().applied().index;
+        self.raft.led_from().is_some_and(|index| index <= applied)
     }
 
     /// Lets time pass for leases. Before the turn publishes; when to come back at the latest.
     pub(super) fn lease_turn(&mut self, now: Millis) -> Option<Millis> {
         self.tell_lessor(now);
-        let is_over = self.stopping != Stopping::No;
-        // A leader knows what there is once an entry of its own term is applied.
-        let applied = self.raft.log().applied().index;
-        let own = self.raft.led_from();
-        let leads = own.is_some_and(|index| index <= applied) && !is_over;
+        let leads = self.leads() && self.stopping == Stopping::No;
         if leads && !self.leases.lessor.is_primary() {
             self.leases.lessor.promote(now, self.config.raft.election);
         } else if !leads && self.leases.lessor.is_primary() {
             self.leases.lessor.demote();
-            for to in mem::take(&mut self.leases.renewing).into_values().flatten() {
-                self.replies.push(to, Outcome::Refused(Refused::NoLeader));
-            }
-            self.leases.renewing_count = 0;
         }
         self.answer_asks(now);
-        let has_more = self.list_keys(now);
+        self.send_answers();
+        let lists_keys = self.list_keys(now);
+        let has_more = self.collect_deadlines() || lists_keys;
         if !leads {
             return has_more.then_some(now);
         }
-        // While a CORRUPT alarm refuses every revoke, nothing ends.
-        let is_corrupt = self.machine.alarms().is_corrupt();
-        if !is_corrupt {
+        // While a CORRUPT alarm refuses every revoke, nothing ends; nor while no majority is heard of, which brings the next turn.
+        let is_held = self.machine.alarms().is_corrupt() || !self.raft.leads_a_quorum();
+        if !is_held {
             let Leasing { lessor, due, .. } = &mut self.leases;
             lessor.poll(self.machine.store().grants(), now, due);
         }
         self.propose_due();
-        let wake = match is_corrupt {
+        let wake = match is_held {
             true => None,
             false => self.leases.lessor.wake(self.machine.store().grants()),
         };
@@ -125,25 +142,10 @@ impl Replica {
 
     /// Takes what the worker is to do.
     pub(super) fn take_lease_jobs(&mut self, jobs: &mut Vec<Job>) {
-        let made = self.leases.jobs.drain(..);
-        jobs.extend(made.map(|job| Job::Leases(Box::new(job))));
-    }
-
-    /// Tells everybody who waits that this member has stopped.
-    pub(super) fn fail_asks(&mut self, refused: Refused) {
-        let Leasing {
-            asks,
-            renewing,
-            listings,
-            renewing_count,
-            ..
-        } = &mut self.leases;
-        let renewing = mem::take(renewing).into_values().flatten();
-        let waiting = asks.drain(..).map(|(to, _)| to).chain(renewing);
-        for to in waiting.chain(listings.drain(..).map(|listing| listing.to)) {
-            self.replies.push(to, Outcome::Refused(refused));
+        let is_whole = |job: &mut LeasesJob| job.is_whole();
+        while let Some(job) = self.leases.jobs.pop_front_if(is_whole) {
+            jobs.push(Job::Leases(Box::new(job)));
         }
-        *renewing_count = 0;
     }
 
     /// What entries have changed of the leases since the last turn.
@@ -166,67 +168,82 @@ impl Replica {
             };
             let waiters = self.leases.renewing.remove(&id).unwrap_or_default();
             self.leases.renewing_count -= waiters.len();
-            for to in waiters {
-                self.leases.asks.push_back((to, Ask::KeepAlive(id)));
-            }
+            // They were confirmed before.
+            let waiters = waiters.into_iter().map(|asked| (Index(0), asked));
+            self.asks.confirmed.extend(waiters);
         }
         self.leases.changes = changes;
     }
 
     /// Answers what can be answered now. What cannot be waits for a later turn.
     fn answer_asks(&mut self, now: Millis) {
-        for _ in 0..self.leases.asks.len() {
-            let Some((to, ask)) = self.leases.asks.pop_front() else {
+        let is_partly = self.machine.is_mid_entry();
+        for _ in 0..self.asks.confirmed.len() {
+            let Some((index, asked)) = self.asks.confirmed.pop_front() else {
                 return;
             };
-            if let Ask::Leases = ask {
-                self.list_leases(to);
-                continue;
-            }
-            if !self.raft.is_leader() {
-                self.replies.push(to, Outcome::Refused(Refused::NoLeader));
-                continue;
-            }
-            let grants = self.machine.store().grants();
-            let (id, wants_keys) = match ask {
-                Ask::KeepAlive(id) => (id, false),
-                Ask::TimeToLive { id, keys } => (id, keys),
-                Ask::Leases => unreachable!("answered above"),
-            };
-            // A lease that is missing may have been granted by an entry that is not applied here yet.
             let log = self.raft.log();
-            let may_come = grants.get(id).is_none() && log.applied().index < log.committed();
-            let is_partly = wants_keys && self.machine.is_mid_entry();
-            if !self.leases.lessor.is_primary() || may_come || is_partly {
-                self.leases.asks.push_back((to, ask));
+            let applied = log.applied().index;
+            // A lease that is missing may have been granted by an entry that is not applied here yet.
+            let grants = self.machine.store().grants();
+            let may_come = grants.get(asked.id).is_none() && applied < log.committed();
+            let wants_keys = asked.wants == Wants::Look { keys: true };
+            let is_early = index > applied || !self.leases.lessor.is_primary();
+            if is_early || may_come || (wants_keys && is_partly) {
+                self.asks.confirmed.push_back((index, asked));
                 continue;
             }
-            match ask {
-                Ask::KeepAlive(id) => self.renew(to, id, now),
-                Ask::TimeToLive { id, keys } => self.time_to_live(to, id, keys, now),
-                Ask::Leases => unreachable!("answered above"),
+            match asked.wants {
+                Wants::Renewal => self.renew(asked, now),
+                Wants::Look { .. } => self.look(asked, now),
             }
         }
     }
 
-    fn renew(&mut self, to: ReplyTo, id: LeaseId, now: Millis) {
+    fn renew(&mut self, asked: Asked, now: Millis) {
         let grants = self.machine.store().grants();
-        let ttl = match self.leases.lessor.renew(grants, id, now) {
+        let ttl = match self.leases.lessor.renew(grants, asked.id, now) {
             Renewal::Renewed(ttl) => {
                 self.published.leases().on_renewed();
                 ttl
             }
             Renewal::Missing => 0,
             waits @ (Renewal::Over | Renewal::Shortened) => {
-                let waiters = self.leases.renewing.entry(id).or_default();
+                let waiters = self.leases.renewing.entry(asked.id).or_default();
                 if waits == Renewal::Shortened && waiters.is_empty() {
-                    self.leases.due.checkpoints.push((id, 0));
+                    self.leases.due.checkpoints.push((asked.id, 0));
                 }
-                waiters.push(to);
+                waiters.push(asked);
                 self.leases.renewing_count += 1;
                 return;
             }
         };
+        self.tell(asked, &self.answer_of(ttl, ttl));
+    }
+
+    fn look(&mut self, asked: Asked, now: Millis) {
+        let found = self.machine.store().grants().get(asked.id);
+        let lessor = &self.leases.lessor;
+        let left = found.and_then(|(slot, lease)| {
+            // Whole seconds, of a time that is never whole where it is measured more finely, as in etcd.
+            let seconds = lessor.left(slot, lease, now)?.0.saturating_sub(1) / 1000;
+            Some((i64::try_from(seconds).unwrap_or(i64::MAX), lease.ttl))
+        });
+        let (ttl, granted) = left.unwrap_or((-1, 0));
+        self.tell(asked, &self.answer_of(ttl, granted));
+    }
+
+    /// What this leader says now.
+    fn answer_of(&self, ttl: i64, granted: i64) -> Answer {
+        Answer {
+            number: 0,
+            ttl,
+            granted,
+            index: self.raft.log().applied().index,
+        }
+    }
+
+    pub(super) fn answer_renewal(&mut self, to: ReplyTo, id: LeaseId, ttl: i64) {
         let revision = self.shown_revision();
         let out = &mut self.replies.bytes;
         let outcome = self.machine.answer_now(revision, out, |out| {
@@ -236,11 +253,19 @@ impl Replica {
         self.replies.push(to, outcome);
     }
 
-    fn time_to_live(&mut self, to: ReplyTo, id: LeaseId, keys: bool, now: Millis) {
-        let lease = self.machine.store().grants().get(id);
-        let Some((_, lease)) = lease.filter(|_| keys) else {
-            return self.answer_time_to_live(to, id, &[], now);
-        };
+    pub(super) fn answer_look(&mut self, to: ReplyTo, id: LeaseId, answer: &Answer, keys: &[u8]) {
+        let revision = self.shown_revision();
+        let out = &mut self.replies.bytes;
+        let outcome = self.machine.answer_now(revision, out, |out| {
+            hot::put_int_field(out, 2, id.0);
+            hot::put_int_field(out, 3, answer.ttl);
+            hot::put_int_field(out, 4, answer.granted);
+            out.extend_from_slice(keys);
+        });
+        self.replies.push(to, outcome);
+    }
+
+    pub(super) fn begin_listing(&mut self, to: ReplyTo, id: LeaseId, answer: &Answer) {
         if self.leases.listings.len() >= LEASE_LISTINGS_MAX {
             let refused = Refused::TooManyRequests;
             return self.replies.push(to, Outcome::Refused(refused));
@@ -248,55 +273,49 @@ impl Replica {
         self.leases.listings.push_back(Listing {
             to,
             id,
-            generation: lease.generation,
+            answer: *answer,
+            since: self.now,
+            generation: None,
             from: Vec::new(),
             keys: Vec::new(),
         });
     }
 
-    fn answer_time_to_live(&mut self, to: ReplyTo, id: LeaseId, keys: &[u8], now: Millis) {
-        let found = self.machine.store().grants().get(id);
-        let lessor = &self.leases.lessor;
-        let left = found.and_then(|(slot, lease)| {
-            let left = lessor.left(slot, lease, now)?;
-            Some((left, lease.ttl))
-        });
-        let revision = self.shown_revision();
-        let out = &mut self.replies.bytes;
-        let outcome = self.machine.answer_now(revision, out, |out| {
-            hot::put_int_field(out, 2, id.0);
-            match left {
-                Some((left, ttl)) => {
-                    // Whole seconds, of a time that is never whole where it is measured more finely, as in etcd.
-                    let seconds = left.0.saturating_sub(1) / 1000;
-                    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-                    hot::put_int_field(out, 3, seconds);
-                    hot::put_int_field(out, 4, ttl);
-                    out.extend_from_slice(keys);
-                }
-                // There is no such lease.
-                None => hot::put_int_field(out, 3, -1),
-            }
-        });
-        self.replies.push(to, outcome);
-    }
-
-    /// Goes on with lists of keys. True: there is more to do.
+    /// Goes on with lists of keys. True: there is more to do at once.
     fn list_keys(&mut self, now: Millis) -> bool {
+        let timeout = self.raft.settings().request_timeout();
+        self.refuse_listings(Refused::Timeout, |listing| {
+            listing.generation.is_none() && now.since(listing.since) >= timeout
+        });
         if self.machine.is_mid_entry() {
-            return !self.leases.listings.is_empty();
+            return false;
         }
+        let applied = self.raft.log().applied().index;
         let mut left = LEASE_KEYS_A_TURN;
-        while left > 0
-            && let Some(mut listing) = self.leases.listings.pop_front()
-        {
-            let store = self.machine.store();
-            let generation = |(_, lease): (_, &crate::lease::Lease)| lease.generation;
-            if store.grants().get(listing.id).map(generation) != Some(listing.generation) {
-                // It has ended meanwhile, or another one has begun: that has no part in the list.
-                self.answer_time_to_live(listing.to, listing.id, &[], now);
+        let mut has_more = false;
+        for _ in 0..self.leases.listings.len() {
+            let Some(mut listing) = self.leases.listings.pop_front() else {
+                break;
+            };
+            if left == 0 || listing.answer.index > applied {
+                has_more |= left == 0;
+                self.leases.listings.push_back(listing);
                 continue;
             }
+            let store = self.machine.store();
+            let found = store.grants().get(listing.id);
+            let generation = found.map(|(_, lease)| lease.generation);
+            if generation.is_none() || generation != listing.generation.or(generation) {
+                // It has ended meanwhile, or another one has begun: that has no part in the list.
+                let gone = Answer {
+                    ttl: -1,
+                    granted: 0,
+                    ..listing.answer
+                };
+                self.answer_look(listing.to, listing.id, &gone, &[]);
+                continue;
+            }
+            listing.generation = generation;
             let mut keys = store.attached().keys_from(listing.id, &listing.from);
             let next = loop {
                 let next = keys.next();
@@ -309,15 +328,38 @@ impl Replica {
             drop(keys);
             if let Some(next) = next {
                 listing.from = next;
+                has_more = true;
                 self.leases.listings.push_back(listing);
             } else {
-                self.answer_time_to_live(listing.to, listing.id, &listing.keys, now);
+                self.answer_look(listing.to, listing.id, &listing.answer, &listing.keys);
             }
         }
-        !self.leases.listings.is_empty()
+        has_more
     }
 
-    fn list_leases(&mut self, to: ReplyTo) {
+    /// Gives up all lists.
+    pub(super) fn refuse_lists(&mut self, refused: Refused) {
+        self.refuse_listings(refused, |_| true);
+        for job in self.leases.jobs.drain(..) {
+            self.replies.push(job.to, Outcome::Refused(refused));
+        }
+    }
+
+    fn refuse_listings(&mut self, refused: Refused, is_meant: impl Fn(&Listing) -> bool) {
+        let Self {
+            leases, replies, ..
+        } = self;
+        leases.listings.retain(|listing| {
+            let is_meant = is_meant(listing);
+            if is_meant {
+                replies.push(listing.to, Outcome::Refused(refused));
+            }
+            !is_meant
+        });
+    }
+
+    /// Begins a list of all leases, which any member makes of what it has applied.
+    pub(super) fn list_leases(&mut self, to: ReplyTo) {
         if self.leases.jobs.len() >= LEASE_LISTINGS_MAX {
             let refused = Refused::TooManyRequests;
             return self.replies.push(to, Outcome::Refused(refused));
@@ -326,12 +368,26 @@ impl Replica {
         let mut answer = Vec::new();
         let revision = self.shown_revision();
         self.machine.answer_now(revision, &mut answer, |_| {});
-        self.leases.jobs.push(LeasesJob {
+        self.leases.jobs.push_back(LeasesJob {
             to,
             answer,
             leases: grants.image().clone(),
-            deadlines: self.leases.lessor.deadlines(grants),
+            deadlines: Vec::new(),
+            slots_end: grants.slots_end(),
         });
+    }
+
+    /// Collects what lists of leases are sorted by. True: there is more to do at once.
+    fn collect_deadlines(&mut self) -> bool {
+        let Leasing { lessor, jobs, .. } = &mut self.leases;
+        let Some(job) = jobs.iter_mut().find(|job| !job.is_whole()) else {
+            return false;
+        };
+        let grants = self.machine.store().grants();
+        let done = u32::try_from(job.deadlines.len()).expect("LEASES_MAX is far below");
+        let slots = done..job.slots_end.min(done + LEASE_TIMERS_A_TURN as u32);
+        job.deadlines.extend(lessor.deadlines(grants, slots));
+        !job.is_whole() || jobs.iter().any(|job| !job.is_whole())
     }
 
     /// Into the log with what is due, before what clients have proposed.
@@ -378,6 +434,10 @@ impl Replica {
 }
 
 impl LeasesJob {
+    fn is_whole(&self) -> bool {
+        self.deadlines.len() == self.slots_end as usize
+    }
+
     /// Makes the whole answer.
     pub(super) fn run(&mut self) -> Vec<u8> {
         let slots = self.leases.slots().zip(&self.deadlines);

@@ -119,6 +119,8 @@ impl Replica {
             {
                 // It does not fit this member's log, whose limits differ from the leader's: --max-request-bytes.
             }
+            Body::Ask { ref questions } => self.on_questions(from, message.term, questions),
+            Body::Answer { ref answers } => self.on_answers(from, message.term, answers),
             _ => self.raft.on_message(from, message, now),
         }
         self.look_at_leader();

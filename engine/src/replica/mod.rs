@@ -6,6 +6,7 @@
 //! Never: a syscall, a clock, a thread. Start at `Replica::turn`; `boot.rs` is how one comes to be.
 
 mod alarm;
+mod asks;
 mod auto_compaction;
 mod boot;
 mod checkpoint;
@@ -52,6 +53,7 @@ use crate::raft::Raft;
 use crate::types::{HardState, Index, MemberId, Millis, ReplyTo, Term};
 use crate::wal::{Wal, WalFailed};
 use alarm::{Alarm, Relief};
+use asks::Asks;
 use auto_compaction::AutoCompactor;
 use handover::{Stall, Transfer};
 use lease::Leasing;
@@ -109,6 +111,7 @@ pub struct Replica {
     /// Compacts without being asked, if it is told to.
     compactor: Option<AutoCompactor>,
     leases: Leasing,
+    asks: Asks,
     /// Of the compaction that is worked on: when that began, and records dropped before it.
     space_began: Option<(Millis, u64)>,
     /// When compaction goes on, if there is any.
@@ -243,6 +246,7 @@ impl Replica {
         checkpoint: Checkpointing,
     ) -> Self {
         let reads = ReadQueue::new(config.raft.seed);
+        let asks = Asks::new(config.raft.seed);
         let hard = wal.durable_hard();
         let mut replica = Self {
             compactor: config.auto_compaction.map(AutoCompactor::new),
@@ -277,6 +281,7 @@ impl Replica {
             counts: Counts::default(),
             stopping: Stopping::No,
             leases: Leasing::default(),
+            asks,
             space_began: None,
             space_due: Millis(0),
             space_retry: None,
@@ -357,12 +362,7 @@ impl Replica {
         match done {
             JobDone::Wal(done) => self.wal.on_job_done(done),
             JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result, now),
-            JobDone::Leases { to, answer } => {
-                let start = self.replies.bytes.len();
-                self.replies.bytes.extend_from_slice(&answer);
-                let end = self.replies.bytes.len();
-                self.replies.push(to, Outcome::Encoded { start, end });
-            }
+            JobDone::Leases { to, answer } => self.replies.push_encoded(to, &answer),
         }
     }
 

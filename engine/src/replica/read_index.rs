@@ -22,8 +22,15 @@ pub(super) struct ReadQueue {
 
 #[derive(Clone, Copy, Debug)]
 struct Reader {
-    to: ReplyTo,
+    to: Waiter,
     since: Millis,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Waiter {
+    Read(ReplyTo),
+    /// A batch of questions to this member as the leader, by its number.
+    Asks(u64),
 }
 
 #[derive(Debug)]
@@ -43,16 +50,26 @@ impl ReadQueue {
         }
     }
 
+    /// Has a quorum asked whether this member leads, for the batch `number` of questions.
+    pub(super) fn confirm(&mut self, number: u64, since: Millis) {
+        let to = Waiter::Asks(number);
+        self.waiting.push(Reader { to, since });
+    }
+
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.asked.is_none() && self.confirmed.is_empty()
     }
 
-    /// Hands out everybody.
+    /// Hands out everybody who reads.
     pub(super) fn drain(&mut self, each: &mut impl FnMut(ReplyTo)) {
         let asked = self.asked.take().into_iter().flat_map(|it| it.readers);
         let confirmed = self.confirmed.drain(..).flat_map(|(_, readers)| readers);
         let all = self.waiting.drain(..).chain(asked).chain(confirmed);
-        all.for_each(|reader| each(reader.to));
+        for reader in all {
+            if let Waiter::Read(to) = reader.to {
+                each(to);
+            }
+        }
     }
 
     /// Takes out those who came too long ago.
@@ -73,12 +90,12 @@ impl Replica {
             return self.replies.push(reply, Outcome::Refused(refused));
         }
         self.reads.waiting.push(Reader {
-            to: reply,
+            to: Waiter::Read(reply),
             since: self.now,
         });
     }
 
-    /// Asks, hears, and lets reads go whose index is published. When to look again.
+    /// Asks, hears, and lets reads go whose index is published by this turn's end. When to look again.
     pub(super) fn answer_reads(&mut self, now: Millis) -> Option<Millis> {
         if self.reads.is_empty() {
             return None;
@@ -89,7 +106,7 @@ impl Replica {
                 reads.confirmed.push((index, asked.readers));
             }
         }
-        // In the middle of an entry nothing of it, nor what is before it in this turn, is published.
+        // In the middle of an entry nothing of it, nor what is before it in this turn, is going to be published.
         let applied = match self.machine.is_mid_entry() || self.stopping == Stopping::Sealed {
             true => Index(0),
             false => self.raft.log().applied().index,
@@ -98,19 +115,27 @@ impl Replica {
             .reads
             .confirmed
             .extract_if(.., |it| it.0 <= applied || is_on(Mutant::ReadUnapplied));
-        for reader in ready.flat_map(|(_, readers)| readers) {
-            self.replies.push(reader.to, Outcome::Readable);
+        for (index, readers) in ready {
+            for reader in readers {
+                match reader.to {
+                    Waiter::Read(to) => self.replies.push(to, Outcome::Readable),
+                    Waiter::Asks(number) => self.asks.on_confirmed(number, index),
+                }
+            }
         }
         let timeout = self.raft.settings().request_timeout();
         let mut late = Vec::new();
         let is_late = |since: Millis| now.since(since) >= timeout;
         self.reads.take_late(is_late, &mut late);
         for reader in late {
+            let Waiter::Read(to) = reader.to else {
+                continue;
+            };
             let refused = match self.too_late(reader.since) {
                 Refused::TimeoutLeaderFailed => Refused::LeaderChanged,
                 other => other,
             };
-            self.replies.push(reader.to, Outcome::Refused(refused));
+            self.replies.push(to, Outcome::Refused(refused));
         }
         self.ask_again(now);
         self.reads

@@ -556,5 +556,6 @@ mod chaos;
 mod cluster;
 mod cold;
 mod leases;
+mod questions;
 mod recovery;
 mod space;

@@ -45,6 +45,8 @@ impl Replica {
         self.raise_alarm();
         self.announce(now);
         let compaction = self.compact_by_rule(now);
+        let asks = self.put_asks(now);
+        let reads = self.answer_reads(now);
         let leases = self.lease_turn(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
@@ -66,7 +68,6 @@ impl Replica {
         // What it proposes is for the next turn's frame.
         let has_more = self.lift_alarm() || self.has_more || is_settling;
         let more = has_more.then_some(now);
-        let reads = self.answer_reads(now);
         let members = self.turn_to_members(now);
         self.publish_cluster();
         self.publish_status();
@@ -77,6 +78,7 @@ impl Replica {
                 .into_iter()
                 .chain(retry)
                 .chain(compaction)
+                .chain(asks)
                 .chain(leases)
                 .chain(more)
                 .chain(reads)
@@ -257,8 +259,7 @@ impl Replica {
         if (!is_due && is_versioned) || self.stopping != Stopping::No {
             return;
         }
-        let applied = self.raft.log().applied().index;
-        let leads = self.raft.led_from().is_some_and(|it| it <= applied);
+        let leads = self.leads();
         let mut batch = Proposals::new();
         if is_due && self.may_announce(leads) {
             let attributes = ClusterMemberAttrSetRequest {
@@ -397,10 +398,7 @@ impl Replica {
             self.tell_of_compaction(finished, now);
         }
         while let Some((_, to, encoded)) = self.compacting.pop_front_if(|it| it.0 <= finished) {
-            let start = self.replies.bytes.len();
-            self.replies.bytes.extend_from_slice(&encoded);
-            let end = self.replies.bytes.len();
-            self.replies.push(to, Outcome::Encoded { start, end });
+            self.replies.push_encoded(to, &encoded);
         }
         next
     }

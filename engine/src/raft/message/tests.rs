@@ -72,7 +72,30 @@ fn bodies() -> Vec<Body> {
             kind: RunKind::Normal,
             entries: Bytes::from_static(&[1, 0, 0, 0, 7, 0, 0, 0, 0]),
         },
+        Body::Ask {
+            questions: vec![question(1, true), question(u64::MAX, false)],
+        },
+        Body::Answer {
+            answers: vec![answer(1, 60), answer(u64::MAX, -1)],
+        },
     ]
+}
+
+fn question(number: u64, renews: bool) -> Question {
+    Question {
+        number,
+        renews,
+        lease: LeaseId(-7),
+    }
+}
+
+fn answer(number: u64, ttl: i64) -> Answer {
+    Answer {
+        number,
+        ttl,
+        granted: 60,
+        index: Index(9),
+    }
 }
 
 fn encoded(body: Body) -> Vec<u8> {
@@ -168,4 +191,16 @@ fn seeds_of_the_fuzz_target_hold() {
         }
         fuzz::raft_message(&bytes[4..]);
     }
+}
+
+/// Neither an empty list nor one that would keep a leader busy for long is a message.
+#[test]
+fn lists_of_questions_are_bounded() {
+    let ask = |count| {
+        let questions = vec![question(1, true); count];
+        Message::decode(&encoded(Body::Ask { questions }))
+    };
+    assert_eq!(ask(0), Err(BadMessage::Malformed));
+    assert!(ask(QUESTIONS_A_MESSAGE_MAX).is_ok());
+    assert_eq!(ask(QUESTIONS_A_MESSAGE_MAX + 1), Err(BadMessage::Malformed));
 }

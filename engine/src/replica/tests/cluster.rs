@@ -10,7 +10,9 @@ pub(super) struct Cluster {
     /// By number, from 1.
     pub(super) members: BTreeMap<u64, Member>,
     /// Nothing comes from or goes to these.
-    cut: BTreeSet<MemberId>,
+    pub(super) cut: BTreeSet<MemberId>,
+    /// These do nothing, as a stopped process.
+    pub(super) paused: BTreeSet<u64>,
     pub(super) now: Millis,
     /// Streams are numbered in the order of the questions.
     asked: u32,
@@ -21,6 +23,8 @@ pub(super) struct Member {
     disk: MemDisk,
     pub(super) replica: Replica,
     outcomes: Vec<(u32, Outcome)>,
+    /// The bytes of those that are encoded, by stream.
+    pub(super) encoded: BTreeMap<u32, Vec<u8>>,
     /// While its disk hangs: what it was asked.
     pub(super) held: Option<Vec<(OpId, DiskOp)>>,
 }
@@ -49,6 +53,7 @@ impl Member {
             disk,
             replica,
             outcomes: Vec::new(),
+            encoded: BTreeMap::new(),
             held: None,
         }
     }
@@ -87,8 +92,13 @@ impl Member {
             }
         }
         let replies = self.replica.replies();
-        let items = replies.items.drain(..);
-        self.outcomes.extend(items.map(|(to, it)| (to.stream, it)));
+        for (to, outcome) in &replies.items {
+            self.outcomes.push((to.stream, *outcome));
+            if let Outcome::Encoded { start, end } = *outcome {
+                let bytes = replies.encoded(start, end).to_vec();
+                self.encoded.insert(to.stream, bytes);
+            }
+        }
         replies.clear();
     }
 }
@@ -98,6 +108,7 @@ impl Cluster {
         let mut cluster = Self {
             members: BTreeMap::new(),
             cut: BTreeSet::new(),
+            paused: BTreeSet::new(),
             now: Millis(0),
             asked: 0,
             starts: 0,
@@ -110,7 +121,7 @@ impl Cluster {
     }
 
     /// A cluster with a leader that all have heard of.
-    fn led(count: u64) -> (Self, u64) {
+    pub(super) fn led(count: u64) -> (Self, u64) {
         let mut cluster = Self::new(count);
         cluster.pass(3_000);
         let leader = cluster.leader();
@@ -161,7 +172,10 @@ impl Cluster {
     /// Lets everybody do what they can; answers what they say.
     pub(super) fn run_all(&mut self) -> Vec<(MemberId, MemberId, PeerMessage)> {
         let mut sent = Vec::new();
-        for member in self.members.values_mut() {
+        for (number, member) in &mut self.members {
+            if self.paused.contains(number) {
+                continue;
+            }
             member.run(self.now);
             let mut out = Vec::new();
             member.replica.take_messages(&mut out);
@@ -178,7 +192,7 @@ impl Cluster {
         }
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..500 {
             if !self.step() {
                 return;
@@ -209,7 +223,7 @@ impl Cluster {
         panic!("nobody is elected");
     }
 
-    fn follower(&mut self) -> u64 {
+    pub(super) fn follower(&mut self) -> u64 {
         let leader = self.leader();
         leader % 3 + 1
     }
@@ -224,12 +238,15 @@ impl Cluster {
 
     /// The answer's stream.
     pub(super) fn put(&mut self, number: u64, key: &str, value: &str) -> u32 {
+        self.propose(number, field::PUT, &put(key, value))
+    }
+
+    pub(super) fn propose(&mut self, number: u64, field: u32, request: &impl Message) -> u32 {
         let to = self.next_stream();
         let member = self.at(number);
         let mut batch = Proposals::new();
         let id = member.replica.config.request_ids.draw();
-        let body = put(key, value).encode_to_vec();
-        batch.push(Some(to), id, field::PUT, &body);
+        batch.push(Some(to), id, field, &request.encode_to_vec());
         member.replica.propose(&mut batch).expect("room");
         to.stream
     }

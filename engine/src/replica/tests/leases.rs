@@ -254,6 +254,6 @@ fn questions_are_refused_when_the_member_stops() {
     assert!(rig.outcomes().is_empty());
     rig.replica.stop();
     rig.run_at(10_000);
-    let refused = Outcome::Refused(Refused::NoLeader);
+    let refused = Outcome::Refused(Refused::Stopped);
     assert_eq!(rig.outcomes()[0].1, refused);
 }
