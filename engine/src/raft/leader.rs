@@ -1,5 +1,7 @@
 //! What only a leader knows and does: how far each member has come, and what it is sent.
 
+use std::collections::BTreeMap;
+
 use super::config::Config;
 use super::log::{Log, Mark};
 use super::message::{Body, Runs};
@@ -181,8 +183,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        // Members that are equally far are sent the same bytes.
+        let mut read = BTreeMap::new();
         for (to, peer) in &mut leader.peers {
-            while let Some(body) = next_append(&self.log, peer) {
+            while let Some(body) = next_append(&self.log, peer, &mut read) {
                 self.outbox.push(*to, body.of(hard.term), hard);
             }
         }
@@ -287,9 +291,10 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        let mut read = BTreeMap::new();
         for (to, peer) in &mut leader.peers {
             let is_gone = !self.config.members().any(|id| id == *to);
-            if is_gone && let Some(body) = next_append(&self.log, peer) {
+            if is_gone && let Some(body) = next_append(&self.log, peer, &mut read) {
                 self.outbox.push(*to, body.of(hard.term), hard);
             }
         }
@@ -348,8 +353,9 @@ impl Raft {
     }
 }
 
-/// The next message with entries for a member, if it may be sent one now.
-fn next_append(log: &Log, peer: &mut Progress) -> Option<Body> {
+/// The next message with entries for a member, if it may be sent one now. `read` is what was read of the log so far, by
+/// the first entry.
+fn next_append(log: &Log, peer: &mut Progress, read: &mut BTreeMap<Index, Runs>) -> Option<Body> {
     let (last, commit) = (log.last().index, log.committed());
     let has_news = peer.next <= last || peer.commit_sent < commit;
     match &peer.state {
@@ -367,7 +373,10 @@ fn next_append(log: &Log, peer: &mut Progress) -> Option<Body> {
         term,
     };
     let runs = match peer.next <= last {
-        true => log.runs_from(peer.next, APPEND_BYTES_MAX),
+        true => {
+            let from = || log.runs_from(peer.next, APPEND_BYTES_MAX);
+            read.entry(peer.next).or_insert_with(from).clone()
+        }
         false => Runs::default(),
     };
     peer.commit_sent = commit;

@@ -297,10 +297,8 @@ impl Log {
     /// The oldest run that the disk has not been given.
     #[must_use]
     pub fn next_to_stage(&self) -> Option<Run<'_>> {
-        // The newest runs are the unstaged ones, and few.
-        let unstaged = self.runs.iter().rev();
-        let run = unstaged.take_while(|run| run.first > self.staged).last()?;
-        Some(run.as_run())
+        let slot = self.runs.partition_point(|run| run.first <= self.staged);
+        self.runs.get(slot).map(HeldRun::as_run)
     }
 
     /// The disk was given everything up to `last`.

@@ -100,8 +100,9 @@ impl Resolver {
         has_changed
     }
 
+    /// When to poll again; what is under way wakes the loop when it is done.
     pub(super) fn wake(&self) -> Option<Instant> {
-        self.due
+        self.due.filter(|_| self.running.is_none())
     }
 
     fn names(&self) -> impl Iterator<Item = &Url> {
