@@ -4,6 +4,7 @@ use basalt_pb::hot::{
 };
 
 use crate::mvcc::{Change, Record};
+use crate::query::write_record;
 
 /// One `WatchResponse`. What all receivers share is encoded once.
 #[derive(Clone, Copy, Debug)]
@@ -101,23 +102,12 @@ pub(super) fn write_event(out: &mut Vec<u8>, change: &Change<'_>, before: Option
         };
         write_key_value_field(out, 2, &kv);
     } else {
-        write_key_value_field(out, 2, &key_value(&record));
+        write_record(out, 2, &record, false);
     }
     if let Some(before) = before {
-        write_key_value_field(out, 3, &key_value(before));
+        write_record(out, 3, before, false);
     }
     end_nested(out, event);
-}
-
-fn key_value<'a>(record: &Record<'a>) -> hot::KeyValue<'a> {
-    hot::KeyValue {
-        key: record.key,
-        create_revision: record.create_revision,
-        mod_revision: record.mod_revision.main,
-        version: record.version,
-        value: record.value,
-        lease: record.lease.0,
-    }
 }
 
 /// Cuts encoded events into pieces that are below `bytes_max` with `base_bytes` of other fields, or hold
