@@ -152,6 +152,14 @@ impl Rpc {
         matches!(self, Rpc::Watch | Rpc::LeaseKeepAlive)
     }
 
+    /// Whether one request is answered by any number of messages.
+    pub(super) fn is_server_streaming(self) -> bool {
+        matches!(
+            self,
+            Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch | Rpc::Observe
+        )
+    }
+
     /// What a learner answers, as it may lag behind.
     fn is_for_learners(self) -> bool {
         matches!(
@@ -164,9 +172,7 @@ impl Rpc {
 /// How the transport is to treat calls of `path`.
 pub(super) fn method(path: &[u8]) -> Method {
     match Rpc::of(path) {
-        Some(Rpc::RangeStream | Rpc::Snapshot | Rpc::HealthWatch | Rpc::Observe) => {
-            return Method::ServerStreaming;
-        }
+        Some(rpc) if rpc.is_server_streaming() => return Method::ServerStreaming,
         Some(rpc) if rpc.is_two_way() => return Method::ManyRequests,
         Some(_) => return Method::OneRequest,
         None => {}

@@ -55,7 +55,7 @@ impl Meter {
         self.metrics.started(self.methods[rpc as usize]);
         let version = meta.get("client-api-version");
         let version = version.and_then(|version| std::str::from_utf8(version).ok());
-        let is_stream = rpc.is_two_way() || matches!(rpc, Rpc::RangeStream | Rpc::HealthWatch);
+        let is_stream = rpc.is_two_way() || rpc.is_server_streaming();
         self.metrics
             .client_request(&mut self.versions, is_stream, version);
     }
