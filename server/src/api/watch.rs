@@ -40,8 +40,15 @@ struct Stream {
     id: StreamId,
     /// `hasleader: true` came with the call.
     needs_leader: bool,
-    /// It stands in `ticks` or `fresh`.
-    is_ticking: bool,
+    /// It gets its first tick at the next turn, or stands in `ticks` with this.
+    tick: Option<Tick>,
+}
+
+/// When a stream is told of progress.
+#[derive(Clone, Copy)]
+enum Tick {
+    Fresh,
+    At((Instant, u64)),
 }
 
 /// A `WatchRequest`; one that says nothing is ignored.
@@ -121,6 +128,9 @@ impl Watches {
         let closed = self.streams.remove(&call);
         if let Some(stream) = &closed {
             self.watchers.close(stream.id);
+            if let Some(Tick::At(due)) = stream.tick {
+                self.ticks.remove(&due);
+            }
         }
         closed.is_some()
     }
@@ -200,23 +210,26 @@ impl Watches {
                 return Some(due.key().0);
             }
             let call = due.remove();
-            if let Some(stream) = self.streams.get(&call) {
-                let term = backend.published().applied_term();
-                let id = stream.id;
-                let out = &mut Out(calls, &mut self.listeners);
-                self.watchers.tell_progress(id, term, out);
-                self.arm(call, now);
-            }
+            let term = backend.published().applied_term();
+            let id = self.streams[&call].id;
+            let out = &mut Out(calls, &mut self.listeners);
+            self.watchers.tell_progress(id, term, out);
+            self.arm(call, now);
         }
         None
     }
 
     fn arm(&mut self, call: CallId, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&call) else {
+            return;
+        };
         self.ticks_made += 1;
         // Up to a tenth more, so that streams that came together are not all told at once.
         let jitter = self.progress_interval.mul_f64(0.1) * (self.ticks_made % 16) as u32 / 16;
         let at = now + self.progress_interval + jitter;
-        self.ticks.insert((at, self.ticks_made), call);
+        let due = (at, self.ticks_made);
+        self.ticks.insert(due, call);
+        stream.tick = Some(Tick::At(due));
     }
 }
 
@@ -227,7 +240,7 @@ impl<B: Backend> Services<B> {
         let stream = Stream {
             id: watches.watchers.open(call),
             needs_leader: meta.get("hasleader") == Some(b"true"),
-            is_ticking: false,
+            tick: None,
         };
         watches.streams.insert(call, stream);
         Ok(())
@@ -257,7 +270,8 @@ impl<B: Backend> Services<B> {
                 calls.finish(call, Status::new(Code::Internal, text));
             }
             (_, Some(Ok(create))) => {
-                if create.progress_notify && !std::mem::replace(&mut stream.is_ticking, true) {
+                if create.progress_notify && stream.tick.is_none() {
+                    stream.tick = Some(Tick::Fresh);
                     watches.fresh.push(call);
                 }
                 let id = stream.id;
