@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use basalt_engine::mvcc::{Counting, KeyRange, Resume, SliceBound, Store, StoreConfig, Want};
-use basalt_engine::types::LeaseId;
+use basalt_engine::types::{ClusterId, LeaseId, MemberId, Term};
+use basalt_engine::watch::{CreateRequest, Hub, Message, Outlet, Watchers};
 
 struct Counted;
 
@@ -129,4 +130,51 @@ fn compaction_gives_the_memory_of_the_history_back() {
     let left = LIVE.load(Ordering::Relaxed) - before;
     assert!(left < 10_000_000, "{left} of {full} bytes are left");
     assert!(store.sizes().total < 4_000_000);
+}
+
+/// [issue 7, must show 2] A watch on a key of its own, of 48 bytes, takes at most 150, and leaves nothing behind.
+#[test]
+fn a_watch_costs_little_more_than_its_key() {
+    struct Nowhere;
+    impl Outlet<usize> for Nowhere {
+        fn send(&mut self, _: usize, _: &Message<'_>) -> bool {
+            true
+        }
+        fn has_room(&mut self, _: usize) -> bool {
+            true
+        }
+    }
+    const STREAMS: usize = 100;
+    const WATCHES: usize = 100_000;
+    let _alone = ALONE.lock();
+    let (_store, reader) = Store::new(StoreConfig::default());
+    let hub = Hub::new(ClusterId(1), MemberId(2), 1);
+    let mut watchers = Watchers::new(hub, 0, 1 << 20);
+    drop(reader.pin());
+    let before = LIVE.load(Ordering::Relaxed);
+    let streams: Vec<_> = (0..STREAMS).map(|at| watchers.open(at)).collect();
+    for number in 0..WATCHES {
+        let key = format!("/registry/leases/ns-{number:07}/{number:020}");
+        assert_eq!(key.len(), 48);
+        let request = CreateRequest {
+            key: key.as_bytes(),
+            ..CreateRequest::default()
+        };
+        let stream = streams[number % STREAMS];
+        watchers.create(stream, &request, &reader, Term(1), &mut Nowhere);
+    }
+    let each = (LIVE.load(Ordering::Relaxed) - before) / WATCHES;
+    assert!(each <= 140, "{each} bytes a watch");
+    streams
+        .into_iter()
+        .for_each(|stream| watchers.close(stream));
+    // The epoch frees a few pins later.
+    for _ in 0..100_000 {
+        if LIVE.load(Ordering::Relaxed) - before < 100_000 {
+            return;
+        }
+        drop(reader.pin());
+    }
+    let left = LIVE.load(Ordering::Relaxed) - before;
+    panic!("{left} bytes are left");
 }

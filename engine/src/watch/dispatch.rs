@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::event::header;
 use super::gather::{Gather, Gathered};
-use super::group::{Group, Wanted};
+use super::group::{GroupEntry, GroupHeld, Wanted};
 use super::index::Index;
 use crate::limits;
 use crate::mvcc::{ChangesAt, Hold, HoldRefused, NeedRead, Reader};
@@ -147,26 +147,22 @@ impl Hub {
         &self.counts
     }
 
-    /// Adds a watcher of a loop. What is published after a pin that the caller takes *now* reaches the
-    /// loop's mail.
-    pub(super) fn join(
-        &self,
-        wanted: &Wanted<'_>,
-        net_loop: usize,
-        add: impl FnOnce(&Arc<Group>) -> u32,
-    ) -> Arc<Group> {
+    /// Counts a watcher in; its loop has to say so in the group, and then that it `is_told`.
+    pub(super) fn join(&self, wanted: &Wanted<'_>) -> GroupHeld {
         self.watchers.fetch_add(1, Ordering::SeqCst);
-        let group = self.index.join(wanted);
-        let local = group.local(net_loop).unwrap_or_else(|| add(&group));
-        group.set_local(net_loop, Some(local));
+        self.index.join(wanted)
+    }
+
+    /// The watcher that joined is its loop's in the group: what is published after a pin that the caller takes *now*
+    /// reaches the loop's mail.
+    pub(super) fn is_told(&self) {
         // Either the dispatcher's looks below, which follow its publish and a fence, see what was just
         // stored; or the caller's pin, which follows this fence, sees what was published.
         fence(Ordering::SeqCst);
-        group
     }
 
     /// Takes a watcher out.
-    pub(super) fn leave(&self, group: &Arc<Group>) {
+    pub(super) fn leave(&self, group: GroupEntry<'_>) {
         self.index.leave(group);
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
@@ -246,7 +242,7 @@ impl Dispatcher {
         if newest == self.done {
             return Left::Nothing;
         }
-        // See `Hub::join`.
+        // See `Hub::is_told`.
         fence(Ordering::SeqCst);
         if self.hub.watchers.load(Ordering::SeqCst) == 0 && self.at.is_none() {
             self.finish(newest);
@@ -318,7 +314,7 @@ impl Dispatcher {
             groups: self.gather.take(),
         });
         for (net_loop, mailbox) in hub.mails.iter().enumerate() {
-            let is_for = |gathered: &Gathered| gathered.group.local(net_loop).is_some();
+            let is_for = |gathered: &Gathered| gathered.group.entry().first_of(net_loop).is_some();
             if letter.groups.iter().any(is_for) {
                 mailbox.put(&letter, bytes, hub.bounds.mail_bytes);
                 has_mail[net_loop] = true;

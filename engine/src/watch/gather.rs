@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::event::write_event;
-use super::group::Group;
+use super::group::{GroupEntry, GroupHeld};
 use super::index::Index;
 use crate::mvcc::{Change, NeedRead, View};
 
@@ -14,12 +13,12 @@ pub(super) struct Gather {
     places: BTreeMap<usize, usize>,
     bytes: usize,
     /// Kept for its room.
-    found: Vec<Arc<Group>>,
+    found: Vec<GroupHeld>,
 }
 
 /// What one group is to see.
 pub(super) struct Gathered {
-    pub(super) group: Arc<Group>,
+    pub(super) group: GroupHeld,
     /// `events` fields.
     events: Vec<u8>,
     count: u32,
@@ -52,7 +51,7 @@ impl Gather {
         index: &Index,
         view: &View<'_>,
         change: &Change<'_>,
-        counts: impl Fn(&Group) -> bool,
+        counts: impl Fn(GroupEntry<'_>) -> bool,
     ) -> Result<(), NeedRead> {
         let record = change.record();
         // etcd's restore marks a raised revision with an empty key, which no client can name.
@@ -63,9 +62,11 @@ impl Gather {
         found.clear();
         let mut needs_before = false;
         index.stab(record.key, change.is_delete(), |group| {
-            if counts(group) {
+            if counts(group)
+                && let Some(held) = group.hold()
+            {
                 needs_before |= group.wants_prev_kv();
-                found.push(Arc::clone(group));
+                found.push(held);
             }
         });
         let before = match needs_before {
@@ -73,7 +74,7 @@ impl Gather {
             false => None,
         };
         for group in found.drain(..) {
-            let before = before.as_ref().filter(|_| group.wants_prev_kv());
+            let before = before.as_ref().filter(|_| group.entry().wants_prev_kv());
             let gathered = self.of(group);
             let start = gathered.events.len();
             let main = record.mod_revision.main;
@@ -89,11 +90,11 @@ impl Gather {
         Ok(())
     }
 
-    fn of(&mut self, group: Arc<Group>) -> &mut Gathered {
+    fn of(&mut self, group: GroupHeld) -> &mut Gathered {
         let groups = &mut self.groups;
         let place = *self
             .places
-            .entry(Arc::as_ptr(&group).addr())
+            .entry(group.entry().address())
             .or_insert(groups.len());
         if place == groups.len() {
             groups.push(Gathered {

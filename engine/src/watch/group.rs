@@ -1,6 +1,6 @@
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::skiplist::Ranked;
+use super::skiplist::{Entry, Held, Ranked, SkipList};
 use crate::mvcc::KeyRange;
 
 /// What a watcher wants to see: watchers that want the same share every event's bytes.
@@ -16,27 +16,25 @@ pub(super) struct Wanted<'k> {
     pub(super) prev_kv: bool,
 }
 
-/// All watchers of a member that want the same.
+/// All watchers of a member that want the same. Its node in the index has the keys as bytes: the first one, and of a range
+/// behind it the first that is not meant and the length of the first. Its words are the number of watchers of all loops
+/// (whoever takes the last one out removes the group from the index), and by loop the number of the loop's first watcher in
+/// it, or `NOBODY`.
 pub(super) struct Group {
-    /// The first key, and behind it the first key that is not meant, if there is one.
-    bounds: Box<[u8]>,
-    start_len: u32,
     shape: Shape,
-    span: Span,
-    /// Of all loops; whoever takes the last one out removes the group from the index.
-    watchers: AtomicUsize,
-    /// By loop: the number of the loop's own table of it, or `NOBODY`.
-    local: Box<[AtomicU32]>,
+    /// Of a range: bytes of the prefix that it stands behind.
+    common: u8,
 }
 
-/// What is wanted besides the keys.
+/// A group as it is met in the index.
+pub(super) type GroupEntry<'g> = Entry<'g, Group>;
+
+/// A group that stays while it is needed.
+pub(super) type GroupHeld = Held<Group>;
+
+/// What is wanted besides the keys: the form of these, and a bit for each wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
-    form: Form,
-    no_put: bool,
-    no_delete: bool,
-    prev_kv: bool,
-}
+struct Shape(u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
@@ -64,100 +62,145 @@ pub(super) struct Rank<'a> {
     from: Next,
     to: Next,
     shape: Shape,
-    bounds: &'a [u8],
-    start_len: u32,
+    start: &'a [u8],
+    end: &'a [u8],
 }
 
 impl Group {
-    /// The group of the first watcher.
-    pub(super) fn new(wanted: &Wanted<'_>, loops: usize) -> Self {
+    /// The group of the first watcher, not in the list yet.
+    pub(super) fn make(list: &SkipList<Self>, wanted: &Wanted<'_>, loops: u16) -> GroupHeld {
         let (form, start, end) = parts(&wanted.keys);
-        let shape = Shape {
-            form,
-            no_put: wanted.no_put,
-            no_delete: wanted.no_delete,
-            prev_kv: wanted.prev_kv,
+        let common = Span::of(form, start, end).common;
+        let group = Self {
+            shape: Shape::new(form, wanted),
+            common: u8::try_from(common).unwrap_or(u8::MAX),
         };
-        Self {
-            bounds: [start, end].concat().into(),
-            start_len: u32::try_from(start.len()).expect("a request is shorter than 4 GiB"),
-            shape,
-            span: Span::of(form, start, end),
-            watchers: AtomicUsize::new(1),
-            local: (0..loops).map(|_| AtomicU32::new(NOBODY)).collect(),
-        }
+        let start_len = u32::try_from(start.len()).expect("a request is shorter than 4 GiB");
+        let start_len = start_len.to_le_bytes();
+        let is_range = form == Form::Range;
+        let bytes = [start, end, &start_len];
+        let word = |at| if at == 0 { 1 } else { NOBODY };
+        list.make(
+            group,
+            (1 + loops, word),
+            if is_range { &bytes } else { &bytes[..1] },
+        )
     }
+}
 
+impl<'g> Entry<'g, Group> {
     /// Adds a watcher; false if the last one has gone and with it the group.
-    pub(super) fn join(&self) -> bool {
+    pub(super) fn join(self) -> bool {
         let one_more = |watchers| (watchers > 0).then_some(watchers + 1);
         // AcqRel: pairs with `leave` of another thread.
-        let joined = self
-            .watchers
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        let joined = self.words()[0].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
         joined.is_ok()
     }
 
     /// Takes a watcher out; true for the last one, who has to remove the group.
-    pub(super) fn leave(&self) -> bool {
-        self.watchers.fetch_sub(1, Ordering::AcqRel) == 1
+    pub(super) fn leave(self) -> bool {
+        self.words()[0].fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    pub(super) fn is_gone(&self) -> bool {
-        self.watchers.load(Ordering::Acquire) == 0
+    pub(super) fn is_gone(self) -> bool {
+        self.words()[0].load(Ordering::Acquire) == 0
     }
 
-    /// The number of this loop's table, if the loop has watchers in the group.
-    pub(super) fn local(&self, net_loop: usize) -> Option<u32> {
-        // SeqCst: see `Hub::join`.
-        let local = self.local[net_loop].load(Ordering::SeqCst);
-        (local != NOBODY).then_some(local)
+    /// The number of this loop's first watcher, if the loop has any in the group.
+    pub(super) fn first_of(self, net_loop: usize) -> Option<u32> {
+        // SeqCst: see `Hub::is_told`.
+        let first = self.words()[1 + net_loop].load(Ordering::SeqCst);
+        (first != NOBODY).then_some(first)
     }
 
-    pub(super) fn set_local(&self, net_loop: usize, local: Option<u32>) {
-        self.local[net_loop].store(local.unwrap_or(NOBODY), Ordering::SeqCst);
+    pub(super) fn set_first_of(self, net_loop: usize, first: Option<u32>) {
+        self.words()[1 + net_loop].store(first.unwrap_or(NOBODY), Ordering::SeqCst);
     }
 
     /// Whether an event of `key` is wanted.
-    pub(super) fn wants(&self, key: &[u8], is_delete: bool) -> bool {
-        let (start, end) = self.bounds.split_at(self.start_len as usize);
-        let is_meant = match self.shape.form {
+    pub(super) fn wants(self, key: &[u8], is_delete: bool) -> bool {
+        let shape = self.item().shape;
+        let (start, end) = self.bounds();
+        let is_meant = match shape.form() {
             Form::Single => key == start,
             Form::Range => start <= key && key < end,
             Form::From => start <= key,
         };
-        let is_filtered = match is_delete {
-            true => self.shape.no_delete,
-            false => self.shape.no_put,
-        };
-        is_meant && !is_filtered
+        is_meant
+            && !shape.has(if is_delete {
+                Shape::NO_DELETE
+            } else {
+                Shape::NO_PUT
+            })
     }
 
-    pub(super) fn wants_prev_kv(&self) -> bool {
-        self.shape.prev_kv
+    pub(super) fn wants_prev_kv(self) -> bool {
+        self.item().shape.has(Shape::PREV_KV)
     }
 
-    pub(super) fn span(&self) -> Span {
-        self.span
-    }
-}
-
-impl Ranked for std::sync::Arc<Group> {
-    type Rank<'a> = Rank<'a>;
-
-    fn rank(&self) -> Rank<'_> {
-        Rank {
-            prefix: &self.bounds[..self.span.common],
-            from: self.span.from,
-            to: self.span.to,
-            shape: self.shape,
-            bounds: &self.bounds,
-            start_len: self.start_len,
+    pub(super) fn span(self) -> Span {
+        let (start, end) = self.bounds();
+        match self.item().shape.form() {
+            Form::Single => Span::single(start),
+            form => Span::behind(form, self.item().common.into(), start, end),
         }
     }
 
-    fn compare(&self, rank: Rank<'_>) -> std::cmp::Ordering {
-        self.rank().cmp(&rank)
+    /// The first key, and the first that is not meant of a range.
+    fn bounds(self) -> (&'g [u8], &'g [u8]) {
+        let bytes = self.bytes();
+        if self.item().shape.form() != Form::Range {
+            return (bytes, &[]);
+        }
+        let (bounds, start_len) = bytes.split_last_chunk().expect("as `make` has written it");
+        bounds.split_at(u32::from_le_bytes(*start_len) as usize)
+    }
+}
+
+impl Ranked for Group {
+    type Rank<'a> = Rank<'a>;
+
+    fn rank(entry: GroupEntry<'_>) -> Rank<'_> {
+        let Span { common, from, to } = entry.span();
+        let (start, end) = entry.bounds();
+        Rank {
+            prefix: &start[..common],
+            from,
+            to,
+            shape: entry.item().shape,
+            start,
+            end,
+        }
+    }
+
+    fn compare(entry: GroupEntry<'_>, rank: Rank<'_>) -> std::cmp::Ordering {
+        Self::rank(entry).cmp(&rank)
+    }
+}
+
+impl Shape {
+    const NO_PUT: u8 = 1 << 2;
+    const NO_DELETE: u8 = 1 << 3;
+    const PREV_KV: u8 = 1 << 4;
+
+    fn new(form: Form, wanted: &Wanted<'_>) -> Self {
+        let wish = |is_wished, bit| if is_wished { bit } else { 0 };
+        let wishes = wish(wanted.no_put, Self::NO_PUT)
+            | wish(wanted.no_delete, Self::NO_DELETE)
+            | wish(wanted.prev_kv, Self::PREV_KV);
+        Self(wishes | form as u8)
+    }
+
+    fn form(self) -> Form {
+        match self.0 & 3 {
+            0 => Form::Single,
+            1 => Form::Range,
+            _ => Form::From,
+        }
+    }
+
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
     }
 }
 
@@ -173,42 +216,41 @@ impl<'a> Rank<'a> {
             prefix,
             from,
             to,
-            shape: Shape {
-                form: Form::Single,
-                no_put: false,
-                no_delete: false,
-                prev_kv: false,
-            },
-            bounds: &[],
-            start_len: 0,
+            shape: Shape(0),
+            start: &[],
+            end: &[],
         }
     }
 }
 
 impl Span {
     fn of(form: Form, start: &[u8], end: &[u8]) -> Self {
-        let common = match form {
-            Form::Single => {
-                return Self {
-                    common: start.len(),
-                    from: 0,
-                    to: 0,
-                };
-            }
+        match form {
+            Form::Single => Self::single(start),
             Form::Range => {
                 let same = start.iter().zip(end).take_while(|(a, b)| a == b);
-                same.count().min(PREFIX_BYTES_MAX)
+                Self::behind(form, same.count().min(PREFIX_BYTES_MAX), start, end)
             }
-            Form::From => 0,
-        };
-        let to = match form {
-            Form::From => Next::MAX,
-            _ => next(end, common),
-        };
+            Form::From => Self::behind(form, 0, start, end),
+        }
+    }
+
+    fn single(key: &[u8]) -> Self {
+        Self {
+            common: key.len(),
+            from: 0,
+            to: 0,
+        }
+    }
+
+    fn behind(form: Form, common: usize, start: &[u8], end: &[u8]) -> Self {
         Self {
             common,
             from: next(start, common),
-            to,
+            to: match form {
+                Form::From => Next::MAX,
+                _ => next(end, common),
+            },
         }
     }
 }
@@ -227,8 +269,8 @@ fn parts<'k>(keys: &KeyRange<'k>) -> (Form, &'k [u8], &'k [u8]) {
     }
 }
 
-/// Not a table's number.
+/// Not a watcher's number.
 const NOBODY: u32 = u32::MAX;
 
 /// Longer common prefixes are cut: so many lengths are counted apart.
-pub(super) const PREFIX_BYTES_MAX: usize = 255;
+pub(super) const PREFIX_BYTES_MAX: usize = u8::MAX as usize;

@@ -7,21 +7,21 @@
 //! key are stepped over by a seek.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_epoch as epoch;
 
-use super::group::{Group, PREFIX_BYTES_MAX, Rank, Span, Wanted, next};
+use super::group::{Group, GroupEntry, GroupHeld, PREFIX_BYTES_MAX, Rank, Span, Wanted, next};
 use super::skiplist::{Ranked, SkipList};
 
 /// All groups, for every thread.
 pub(super) struct Index {
-    list: SkipList<Arc<Group>>,
+    list: SkipList<Group>,
     /// By length of prefix: ranges that stand behind such a one, those counted that are about to come.
     ranges: Mutex<Box<[u32; PREFIX_BYTES_MAX + 1]>>,
     /// One bit for each length that has ranges; changed under the lock of `ranges`, read without.
     lengths: [AtomicU64; LENGTH_WORDS],
-    loops: usize,
+    loops: u16,
 }
 
 impl Index {
@@ -30,52 +30,46 @@ impl Index {
             list: SkipList::new(),
             ranges: Mutex::new(Box::new([0; PREFIX_BYTES_MAX + 1])),
             lengths: [const { AtomicU64::new(0) }; LENGTH_WORDS],
-            loops,
+            loops: u16::try_from(loops).expect("a loop is a thread"),
         }
     }
 
     /// The group of what is wanted, with one watcher more than it had.
-    pub(super) fn join(&self, wanted: &Wanted<'_>) -> Arc<Group> {
-        let mut new = Arc::new(Group::new(wanted, self.loops));
+    pub(super) fn join(&self, wanted: &Wanted<'_>) -> GroupHeld {
+        let new = Group::make(&self.list, wanted, self.loops);
         loop {
             let guard = epoch::pin();
-            let rank = new.rank();
+            let rank = Group::rank(new.entry());
             let found = self.list.from(rank, &guard).next();
-            if let Some(group) = found.filter(|group| group.rank() == rank) {
+            if let Some(group) = found.filter(|group| Group::rank(*group) == rank) {
                 if group.join() {
-                    return Arc::clone(group);
+                    return group.hold().expect("a group with a watcher is in the list");
                 }
                 // Its last watcher is about to remove it: whoever comes first does.
-                let gone = Arc::clone(group);
-                drop(guard);
-                self.remove(&gone);
+                self.remove(group);
                 continue;
             }
             drop(guard);
-            self.count(&new, true);
-            match self.list.insert(Arc::clone(&new)) {
-                Ok(()) => return new,
-                Err(_) => self.count(&new, false),
+            self.count(new.entry(), true);
+            if self.list.insert(&new) {
+                return new;
             }
             // Another thread was faster; ours has been seen by nobody.
-            debug_assert!(Arc::strong_count(&new) == 1);
-            new = Arc::new(Group::new(wanted, self.loops));
+            self.count(new.entry(), false);
         }
     }
 
     /// Takes a watcher out of its group, and the group out of the index if it was the last one.
-    pub(super) fn leave(&self, group: &Arc<Group>) {
+    pub(super) fn leave(&self, group: GroupEntry<'_>) {
         if group.leave() {
             self.remove(group);
         }
     }
 
-    fn remove(&self, group: &Arc<Group>) {
+    fn remove(&self, group: GroupEntry<'_>) {
         assert!(group.is_gone());
-        if self
-            .list
-            .remove(group.rank(), |found| Arc::ptr_eq(found, group))
-        {
+        let is_it = |found: GroupEntry<'_>| found.address() == group.address();
+        if self.list.remove(Group::rank(group), is_it) {
             self.count(group, false);
         }
     }
@@ -91,11 +85,11 @@ impl Index {
 
     /// Hands every group that wants the event to `each`, once. A group that is added meanwhile may
     /// be missed.
-    pub(super) fn stab(&self, key: &[u8], is_delete: bool, mut each: impl FnMut(&Arc<Group>)) {
+    pub(super) fn stab(&self, key: &[u8], is_delete: bool, mut each: impl FnMut(GroupEntry<'_>)) {
         let guard = epoch::pin();
         for group in self.list.from(Rank::first(key, 0, 0), &guard) {
             // Behind the groups of the key stand the ranges that begin with it.
-            if group.span().to != 0 || !group.rank().is_behind(key) {
+            if group.span().to != 0 || !Group::rank(group).is_behind(key) {
                 break;
             }
             if group.wants(key, is_delete) {
@@ -103,7 +97,7 @@ impl Index {
             }
         }
         for (word, lengths) in self.lengths.iter().enumerate() {
-            // SeqCst: see `Hub::join`.
+            // SeqCst: see `Hub::is_told`.
             let mut lengths = lengths.load(Ordering::SeqCst);
             while lengths != 0 {
                 let length = word * 64 + lengths.trailing_zeros() as usize;
@@ -123,13 +117,13 @@ impl Index {
         key: &[u8],
         is_delete: bool,
         guard: &epoch::Guard,
-        each: &mut impl FnMut(&Arc<Group>),
+        each: &mut impl FnMut(GroupEntry<'_>),
     ) {
         let at = next(key, prefix.len());
         let mut groups = self.list.from(Rank::first(prefix, 0, at.max(1)), guard);
         while let Some(group) = groups.next() {
             let Span { from, to, .. } = group.span();
-            if !group.rank().is_behind(prefix) || from > at {
+            if !Group::rank(group).is_behind(prefix) || from > at {
                 return;
             }
             if to < at {
@@ -141,7 +135,7 @@ impl Index {
     }
 
     /// Counts a range in, before it is added, or out, after it was removed.
-    fn count(&self, group: &Group, is_in: bool) {
+    fn count(&self, group: GroupEntry<'_>, is_in: bool) {
         let span = group.span();
         if span.to == 0 {
             return;

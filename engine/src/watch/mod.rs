@@ -11,6 +11,7 @@ mod event;
 pub mod fuzz;
 mod gather;
 mod group;
+mod ids;
 mod index;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod model;

@@ -1,8 +1,6 @@
 //! The body of the fuzz target `skiplist_model`: groups found by key against a plain list of what is wanted.
 
-use std::sync::Arc;
-
-use super::group::{Group, Wanted};
+use super::group::{GroupHeld, Wanted};
 use super::index::Index;
 use crate::mvcc::KeyRange;
 
@@ -14,7 +12,7 @@ pub fn skiplist_model(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let mut byte = move || bytes.next();
     let index = Index::new(1);
-    let mut joined: Vec<(Plain, Arc<Group>)> = Vec::new();
+    let mut joined: Vec<(Plain, GroupHeld)> = Vec::new();
     while let Some(op) = byte() {
         let mut next = || byte().unwrap_or_default();
         match op % 8 {
@@ -33,21 +31,20 @@ pub fn skiplist_model(data: &[u8]) {
                 }
                 let group = index.join(&plain.wanted());
                 let same = joined.iter().find(|(other, _)| other.wants_as(&plain));
-                assert!(same.is_none_or(|(_, other)| Arc::ptr_eq(other, &group)));
+                assert!(same.is_none_or(|(_, other)| other.entry().address() == group.entry().address()));
                 joined.push((plain, group));
             }
             4 | 5 if !joined.is_empty() => {
                 let (_, group) = joined.swap_remove(usize::from(next()) % joined.len());
-                index.leave(&group);
+                index.leave(group.entry());
             }
             _ => {
                 let (key, is_delete) = (key(&mut next), op & 8 != 0);
-                let mut found: Vec<*const Group> = Vec::new();
-                index.stab(&key, is_delete, |group| found.push(Arc::as_ptr(group)));
+                let mut found: Vec<usize> = Vec::new();
+                index.stab(&key, is_delete, |group| found.push(group.address()));
                 found.sort_unstable();
                 let wanting = joined.iter().filter(|it| it.0.wants(&key, is_delete));
-                let mut expected: Vec<*const Group> =
-                    wanting.map(|it| Arc::as_ptr(&it.1)).collect();
+                let mut expected: Vec<usize> = wanting.map(|it| it.1.entry().address()).collect();
                 expected.sort_unstable();
                 expected.dedup();
                 assert_eq!(found, expected, "groups of {key:?}");
@@ -55,7 +52,7 @@ pub fn skiplist_model(data: &[u8]) {
         }
     }
     for (_, group) in joined {
-        index.leave(&group);
+        index.leave(group.entry());
     }
     assert!(index.is_empty());
 }

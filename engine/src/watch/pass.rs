@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::dispatch::Left;
 use super::gather::{Gather, Gathered};
-use super::watchers::{NONE, Outlet, State, Watchers};
+use super::watchers::{Outlet, State, Watchers};
 use crate::mvcc::{ChangesAt, NeedRead, Reader};
 use crate::types::Term;
 
@@ -66,7 +66,7 @@ impl<A: Copy> Watchers<A> {
             None => self.passes.insert(Pass::new(next)),
         };
         self.passes[pass].enter(number);
-        self.enter(number, pass);
+        self.watchers[number].state = State::behind(pass);
         self.tidy(pass);
     }
 
@@ -108,7 +108,7 @@ impl<A: Copy> Watchers<A> {
         let watchers = &self.watchers;
         let is_in = |number: &u32| {
             let watcher = watchers.get(*number);
-            watcher.is_some_and(|watcher| watcher.state == State::Behind(pass))
+            watcher.is_some_and(|watcher| watcher.state == State::behind(pass))
         };
         members.retain(is_in);
         self.passes[pass].members = members;
@@ -165,9 +165,8 @@ impl<A: Copy> Watchers<A> {
                 return ControlFlow::Break(());
             }
             left -= 1;
-            let is_behind = |local: u32| self.locals[local].behind != NONE;
             let added = gather.add(&self.hub.index, &view, &change, |group| {
-                group.local(self.net_loop).is_some_and(is_behind)
+                self.last_unsynced(group).is_some()
             });
             if let Err(need) = added {
                 missing = Some(need);
@@ -207,20 +206,18 @@ impl<A: Copy> Watchers<A> {
         header: &[u8],
         out: &mut impl Outlet<A>,
     ) {
-        let Some(local) = gathered.group.local(self.net_loop) else {
-            return;
-        };
         let done = self.passes[pass].done;
-        let mut number = self.locals[local].behind;
-        while let Some(watcher) = self.watchers.get(number) {
-            let (after, next) = (watcher.after, watcher.next.max(done + 1));
-            if watcher.state == State::Behind(pass) {
+        let mut at = self.last_unsynced(gathered.group.entry());
+        while let Some(number) = at {
+            at = self.unsynced_before(number);
+            let watcher = &self.watchers[number];
+            let next = watcher.next.max(done + 1);
+            if watcher.state == State::behind(pass) {
                 let (events, count) = gathered.events_from(next);
                 if !events.is_empty() && !self.deliver(number, header, (events, count), out) {
                     self.stall(number, next);
                 }
             }
-            number = after;
         }
     }
 
@@ -228,7 +225,6 @@ impl<A: Copy> Watchers<A> {
     fn dissolve(&mut self, pass: u32) {
         self.settle(pass);
         for number in std::mem::take(&mut self.passes[pass].members) {
-            self.unlink(number);
             self.sync(number);
         }
         self.passes.remove(pass);

@@ -1,12 +1,13 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::dispatch::{Hub, Left, Letter};
 use super::event::{Kind, Message, fragments, header};
-use super::group::{Group, Wanted};
+use super::group::{GroupEntry, GroupHeld, Wanted};
+use super::ids::Ids;
 use super::pass::Pass;
 use super::slab::Slab;
+use crate::limits::WATCH_PASSES_MAX;
 use crate::mvcc::{KeyRange, Reader};
 use crate::types::Term;
 
@@ -18,8 +19,6 @@ pub struct Watchers<A> {
     fragment_bytes: usize,
     pub(super) streams: Slab<Stream<A>>,
     pub(super) watchers: Slab<Watcher>,
-    /// The groups that have watchers here.
-    pub(super) locals: Slab<Local>,
     pub(super) passes: Slab<Pass>,
     /// The pass that had the last slice.
     pub(super) last_pass: u32,
@@ -64,7 +63,7 @@ pub struct CreateRequest<'a> {
 pub(super) struct Stream<A> {
     address: A,
     /// Numbers of its watchers.
-    ids: BTreeMap<i64, u32>,
+    ids: Ids,
     /// No id below it is given by the stream itself any more.
     next_id: i64,
     /// Bytes sent since it was said that no more are welcome.
@@ -75,40 +74,36 @@ pub(super) struct Stream<A> {
     stalled: usize,
 }
 
-/// A cursor into the log, and where it is told of.
+/// A cursor into the log, and where it is told of. The watchers of a loop in one group are a list: the synced ones first, in
+/// its words the number of the first. There may be a million watchers, most of them alone in their group.
 pub(super) struct Watcher {
     id: i64,
     /// It was sent everything below, or did not want it. Of a synced watcher the lower bound of what it wants; of
     /// one that catches up its pass may be further.
     pub(super) next: i64,
+    group: GroupHeld,
     stream: u32,
-    pub(super) local: u32,
-    pub(super) state: State,
-    /// Neighbours in one of the lists of its group.
+    /// Neighbours in the list of its group: before the first is the last, after the last nobody.
     before: u32,
-    pub(super) after: u32,
-    is_fragmented: bool,
-    wants_progress: bool,
-    /// Nothing was sent since the last time that progress was told.
-    is_quiet: bool,
+    after: u32,
+    pub(super) state: State,
+    traits: Traits,
 }
+
+const _: () = assert!(size_of::<Option<Watcher>>() == 40);
+
+/// What is true of a watcher, a bit each.
+#[derive(Clone, Copy)]
+struct Traits(u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Is told of what is dispatched.
     Synced,
     /// Reads the log with this pass.
-    Behind(u32),
-    /// Waits for room on its stream; in no list.
+    Behind(u8),
+    /// Waits for room on its stream.
     Stalled,
-}
-
-/// One group's watchers of this loop.
-pub(super) struct Local {
-    pub(super) group: Arc<Group>,
-    pub(super) synced: u32,
-    pub(super) behind: u32,
-    watchers: usize,
 }
 
 impl<A: Copy> Watchers<A> {
@@ -121,7 +116,6 @@ impl<A: Copy> Watchers<A> {
             fragment_bytes,
             streams: Slab::new(),
             watchers: Slab::new(),
-            locals: Slab::new(),
             passes: Slab::new(),
             last_pass: 0,
             resumed: Vec::new(),
@@ -136,7 +130,7 @@ impl<A: Copy> Watchers<A> {
         self.hub.counters().streams.fetch_add(1, Ordering::Relaxed);
         StreamId(self.streams.insert(Stream {
             address,
-            ids: BTreeMap::new(),
+            ids: Ids::default(),
             next_id: 0,
             over: 0,
             is_full: false,
@@ -150,7 +144,7 @@ impl<A: Copy> Watchers<A> {
         let Some(closed) = self.streams.get_mut(stream.0) else {
             return;
         };
-        for number in std::mem::take(&mut closed.ids).into_values() {
+        for (_, number) in std::mem::take(&mut closed.ids).iter() {
             self.remove(number);
         }
         self.streams.remove(stream.0);
@@ -179,7 +173,7 @@ impl<A: Copy> Watchers<A> {
             Some(COMPACTED)
         } else if matches!(keys, KeyRange::Range { start, end } if start >= end) {
             Some(EMPTY_RANGE)
-        } else if request.watch_id != 0 && ids.contains_key(&request.watch_id) {
+        } else if request.watch_id != 0 && ids.get(request.watch_id).is_some() {
             Some(DUPLICATE_ID)
         } else {
             None
@@ -195,45 +189,34 @@ impl<A: Copy> Watchers<A> {
             no_delete: request.no_delete,
             prev_kv: request.prev_kv,
         };
-        let locals = &mut self.locals;
-        let group = self.hub.join(&wanted, self.net_loop, |group| {
-            locals.insert(Local {
-                group: Arc::clone(group),
-                synced: NONE,
-                behind: NONE,
-                watchers: 0,
-            })
-        });
-        // Not before the group is known: what is published from here on is dispatched to it.
-        let (newest, compacted) = {
-            let pin = reader.pin();
-            (pin.view().revision(), pin.view().compacted())
-        };
-        let local = group.local(self.net_loop).expect("set by the join");
-        self.locals[local].watchers += 1;
         let owner = &mut self.streams[stream.0];
         let id = owner.draw_id(request.watch_id);
-        let start = request.start_revision;
-        let is_synced = start == 0 || start > newest;
         let number = self.watchers.insert(Watcher {
             id,
-            next: if is_synced {
-                start.max(newest + 1)
-            } else {
-                start
-            },
+            next: 0,
+            group: self.hub.join(&wanted),
             stream: stream.0,
-            local,
-            state: State::Stalled,
             before: NONE,
             after: NONE,
-            is_fragmented: request.fragment,
-            wants_progress: request.progress_notify,
-            is_quiet: true,
+            state: State::Stalled,
+            traits: Traits::new(request),
         });
         owner.ids.insert(id, number);
         owner.stalled += 1;
         self.count_slow(1);
+        self.link(number);
+        // Not before the group is known: what is published from here on is dispatched to it.
+        self.hub.is_told();
+        let (newest, compacted) = {
+            let pin = reader.pin();
+            (pin.view().revision(), pin.view().compacted())
+        };
+        let start = request.start_revision;
+        let is_synced = start == 0 || start > newest;
+        self.watchers[number].next = match is_synced {
+            true => start.max(newest + 1),
+            false => start,
+        };
         self.tell(stream.0, id, Kind::Created, (newest, term), out);
         if is_synced {
             self.unstall(number);
@@ -255,7 +238,7 @@ impl<A: Copy> Watchers<A> {
         term: Term,
         out: &mut impl Outlet<A>,
     ) {
-        if let Some(number) = self.streams[stream.0].ids.remove(&id) {
+        if let Some(number) = self.streams[stream.0].ids.remove(id) {
             self.remove(number);
             let newest = reader.pin().view().revision();
             self.tell(stream.0, id, Kind::Canceled, (newest, term), out);
@@ -274,19 +257,20 @@ impl<A: Copy> Watchers<A> {
     pub fn tell_progress(&mut self, stream: StreamId, term: Term, out: &mut impl Outlet<A>) {
         let header = self.header((self.dispatched, term));
         let Stream { address, ids, .. } = &self.streams[stream.0];
-        for (id, number) in ids {
-            let watcher = &mut self.watchers[*number];
+        for (id, number) in ids.iter() {
+            let watcher = &mut self.watchers[number];
             let is_there = watcher.state == State::Synced && watcher.next <= self.dispatched + 1;
-            if watcher.wants_progress && watcher.is_quiet && is_there {
+            let Traits(traits) = watcher.traits;
+            if traits & Traits::TOLD == Traits::TOLD && is_there {
                 let message = Message {
                     header: &header,
-                    watch_id: *id,
+                    watch_id: id,
                     kind: Kind::Progress,
                 };
                 // Small and rare: what it says of room is said again by the next event.
                 let _ = out.send(*address, &message);
             }
-            watcher.is_quiet = true;
+            watcher.traits.0 |= Traits::IS_QUIET;
         }
     }
 
@@ -351,30 +335,31 @@ impl<A: Copy> Watchers<A> {
             },
         };
         let bytes = message.bytes();
-        let is_welcome = if watcher.is_fragmented && bytes >= self.fragment_bytes {
-            let base = bytes - events.len();
-            let mut pieces = fragments(events, base, self.fragment_bytes)
-                .expect("encoded here")
-                .into_iter()
-                .peekable();
-            let mut is_welcome = true;
-            while let Some(events) = pieces.next() {
-                let is_fragment = pieces.peek().is_some();
-                message.kind = Kind::Events {
-                    events,
-                    is_fragment,
-                };
-                is_welcome = out.send(stream.address, &message);
-            }
-            is_welcome
-        } else {
-            out.send(stream.address, &message)
-        };
+        let is_welcome =
+            if watcher.traits.0 & Traits::IS_FRAGMENTED != 0 && bytes >= self.fragment_bytes {
+                let base = bytes - events.len();
+                let mut pieces = fragments(events, base, self.fragment_bytes)
+                    .expect("encoded here")
+                    .into_iter()
+                    .peekable();
+                let mut is_welcome = true;
+                while let Some(events) = pieces.next() {
+                    let is_fragment = pieces.peek().is_some();
+                    message.kind = Kind::Events {
+                        events,
+                        is_fragment,
+                    };
+                    is_welcome = out.send(stream.address, &message);
+                }
+                is_welcome
+            } else {
+                out.send(stream.address, &message)
+            };
         stream.is_full |= !is_welcome;
         if stream.is_full {
             stream.over += bytes;
         }
-        watcher.is_quiet = false;
+        watcher.traits.0 &= !Traits::IS_QUIET;
         let counters = self.hub.counters();
         counters
             .events
@@ -384,29 +369,29 @@ impl<A: Copy> Watchers<A> {
 
     fn deliver_letter(&mut self, letter: &Letter, out: &mut impl Outlet<A>) {
         for gathered in &letter.groups {
-            let Some(local) = gathered.group.local(self.net_loop) else {
-                continue;
-            };
             let events = gathered.events_from(letter.revision);
-            let mut number = self.locals[local].synced;
-            while let Some(watcher) = self.watchers.get(number) {
-                let after = watcher.after;
+            let mut at = gathered.group.entry().first_of(self.net_loop);
+            while let Some(number) = at {
+                let watcher = &self.watchers[number];
+                if watcher.state != State::Synced {
+                    break;
+                }
+                at = self.watchers.get(watcher.after).map(|_| watcher.after);
                 if watcher.next <= letter.revision
                     && !self.deliver(number, &letter.header, events, out)
                 {
                     self.stall(number, letter.revision);
                 }
-                number = after;
             }
         }
     }
 
     /// The mail from a revision on is lost: the log has it.
     fn fall_behind(&mut self, lost_from: i64) {
-        for local in self.locals.numbers() {
-            while let Some(watcher) = self.watchers.get_mut(self.locals[local].synced) {
+        for number in self.watchers.numbers() {
+            let watcher = &self.watchers[number];
+            if watcher.state == State::Synced {
                 let next = watcher.next.max(lost_from);
-                let number = self.locals[local].synced;
                 self.stall(number, next);
                 self.unstall(number);
                 self.join_pass(number);
@@ -430,7 +415,8 @@ impl<A: Copy> Watchers<A> {
             if self.streams[stream].stalled == 0 {
                 continue;
             }
-            let numbers: Vec<u32> = self.streams[stream].ids.values().copied().collect();
+            let ids = self.streams[stream].ids.iter();
+            let numbers: Vec<u32> = ids.map(|(_, number)| number).collect();
             for number in numbers {
                 if self.watchers[number].state == State::Stalled {
                     self.unstall(number);
@@ -443,11 +429,11 @@ impl<A: Copy> Watchers<A> {
     fn answer_progress(&mut self, reader: &Reader, term: Term, out: &mut impl Outlet<A>) {
         let newest = reader.pin().view().revision();
         for stream in std::mem::take(&mut self.asked) {
-            let numbers = self.streams[stream].ids.values();
-            let mut is_synced = numbers.len() > 0;
+            let ids = &self.streams[stream].ids;
+            let mut is_synced = ids.iter().next().is_some();
             let mut next = 0;
-            for number in numbers {
-                let watcher = &self.watchers[*number];
+            for (_, number) in ids.iter() {
+                let watcher = &self.watchers[number];
                 is_synced &= watcher.state == State::Synced;
                 next = next.max(watcher.next);
             }
@@ -473,7 +459,7 @@ impl<A: Copy> Watchers<A> {
         out: &mut impl Outlet<A>,
     ) {
         let Watcher { id, stream, .. } = self.watchers[number];
-        self.streams[stream].ids.remove(&id);
+        self.streams[stream].ids.remove(id);
         self.remove(number);
         let kind = Kind::Compacted { compact_revision };
         self.tell(stream, id, kind, (0, term), out);
@@ -500,30 +486,26 @@ impl<A: Copy> Watchers<A> {
         header(self.hub.cluster.0, self.hub.member.0, revision, term.0)
     }
 
-    /// From no list into that of the synced.
+    /// One that was not is told of what is dispatched.
     pub(super) fn sync(&mut self, number: u32) {
         self.watchers[number].state = State::Synced;
-        self.link(number);
+        self.link_anew(number);
         self.count_slow(-1);
     }
 
-    /// From no list into that of a pass.
-    pub(super) fn enter(&mut self, number: u32, pass: u32) {
-        self.watchers[number].state = State::Behind(pass);
-        self.link(number);
-    }
-
-    /// Out of its list, to wait for room and then go on at `next`.
+    /// It waits for room and then goes on at `next`.
     pub(super) fn stall(&mut self, number: u32, next: i64) {
-        self.unlink(number);
         let watcher = &mut self.watchers[number];
         let before = std::mem::replace(&mut watcher.state, State::Stalled);
         watcher.next = next;
         self.streams[watcher.stream].stalled += 1;
         match before {
-            State::Synced => self.count_slow(1),
-            State::Behind(pass) => self.passes[pass].leave(),
-            State::Stalled => unreachable!("it was in a list"),
+            State::Synced => {
+                self.link_anew(number);
+                self.count_slow(1);
+            }
+            State::Behind(pass) => self.passes[pass.into()].leave(),
+            State::Stalled => unreachable!("it was told of something"),
         }
     }
 
@@ -536,54 +518,77 @@ impl<A: Copy> Watchers<A> {
     fn remove(&mut self, number: u32) {
         let state = self.watchers[number].state;
         match state {
-            State::Synced => self.unlink(number),
-            State::Behind(pass) => {
-                self.unlink(number);
-                self.passes[pass].leave();
-            }
+            State::Synced => {}
+            State::Behind(pass) => self.passes[pass.into()].leave(),
             State::Stalled => self.unstall(number),
         }
         if state != State::Synced {
             self.count_slow(-1);
         }
-        let Some(Watcher { local, .. }) = self.watchers.remove(number) else {
+        self.unlink(number);
+        if let Some(Watcher { group, .. }) = self.watchers.remove(number) {
+            self.hub.leave(group.entry());
+        }
+    }
+
+    /// The last watcher of the group's list, if it is not synced.
+    pub(super) fn last_unsynced(&self, group: GroupEntry<'_>) -> Option<u32> {
+        let first = group.first_of(self.net_loop)?;
+        let last = self.watchers[first].before;
+        (self.watchers[last].state != State::Synced).then_some(last)
+    }
+
+    /// The one before it in its list, if there is one that is not synced.
+    pub(super) fn unsynced_before(&self, number: u32) -> Option<u32> {
+        let before = self.watchers[number].before;
+        let watcher = &self.watchers[before];
+        (watcher.after != NONE && watcher.state != State::Synced).then_some(before)
+    }
+
+    /// Where it belongs by its state. The group is never without a first one meanwhile: its letters would be lost.
+    fn link_anew(&mut self, number: u32) {
+        if self.watchers[number].before != number {
+            self.unlink(number);
+            self.link(number);
+        }
+    }
+
+    /// Into the list of its group: in front, or behind all others if it is not synced.
+    fn link(&mut self, number: u32) {
+        let own = &self.watchers[number];
+        let is_synced = own.state == State::Synced;
+        let Some(first) = own.group.entry().first_of(self.net_loop) else {
+            own.group.entry().set_first_of(self.net_loop, Some(number));
+            self.watchers[number].before = number;
             return;
         };
-        let own = &mut self.locals[local];
-        own.watchers -= 1;
-        let group = Arc::clone(&own.group);
-        if own.watchers == 0 {
-            group.set_local(self.net_loop, None);
-            self.locals.remove(local);
+        let last = std::mem::replace(&mut self.watchers[first].before, number);
+        if is_synced {
+            let own = &mut self.watchers[number];
+            (own.before, own.after) = (last, first);
+            own.group.entry().set_first_of(self.net_loop, Some(number));
+        } else {
+            self.watchers[last].after = number;
+            self.watchers[number].before = last;
         }
-        self.hub.leave(&group);
     }
 
-    fn link(&mut self, number: u32) {
-        let Watcher { state, local, .. } = self.watchers[number];
-        let head = self.locals[local].list(state);
-        let first = std::mem::replace(head, number);
-        if let Some(first) = self.watchers.get_mut(first) {
-            first.before = number;
-        }
-        let watcher = &mut self.watchers[number];
-        (watcher.before, watcher.after) = (NONE, first);
-    }
-
-    pub(super) fn unlink(&mut self, number: u32) {
-        let Watcher {
-            state,
-            local,
-            before,
-            after,
-            ..
-        } = self.watchers[number];
-        match self.watchers.get_mut(before) {
-            Some(before) => before.after = after,
-            None => *self.locals[local].list(state) = after,
-        }
-        if let Some(after) = self.watchers.get_mut(after) {
-            after.before = before;
+    fn unlink(&mut self, number: u32) {
+        let own = &mut self.watchers[number];
+        let before = std::mem::replace(&mut own.before, NONE);
+        let after = std::mem::replace(&mut own.after, NONE);
+        let own = &self.watchers[number];
+        let group = own.group.entry();
+        let first = group.first_of(self.net_loop).expect("it is in the list");
+        if first != number {
+            self.watchers[before].after = after;
+            let behind = if after == NONE { first } else { after };
+            self.watchers[behind].before = before;
+        } else if after == NONE {
+            group.set_first_of(self.net_loop, None);
+        } else {
+            group.set_first_of(self.net_loop, Some(after));
+            self.watchers[after].before = before;
         }
     }
 
@@ -599,7 +604,7 @@ impl<A> Stream<A> {
         if chosen != 0 {
             return chosen;
         }
-        while self.ids.contains_key(&self.next_id) {
+        while self.ids.get(self.next_id).is_some() {
             self.next_id += 1;
         }
         self.next_id += 1;
@@ -607,14 +612,28 @@ impl<A> Stream<A> {
     }
 }
 
-impl Local {
-    /// The head of the list for watchers in this state.
-    fn list(&mut self, state: State) -> &mut u32 {
-        match state {
-            State::Synced => &mut self.synced,
-            State::Behind(_) => &mut self.behind,
-            State::Stalled => unreachable!("who is stalled is in no list"),
-        }
+impl State {
+    pub(super) fn behind(pass: u32) -> Self {
+        const { assert!(WATCH_PASSES_MAX <= 1 << u8::BITS) };
+        State::Behind(u8::try_from(pass).expect("numbers of passes are used again"))
+    }
+}
+
+impl Traits {
+    const IS_FRAGMENTED: u8 = 1;
+    const WANTS_PROGRESS: u8 = 1 << 1;
+    /// Nothing was sent since the last time that progress was told.
+    const IS_QUIET: u8 = 1 << 2;
+    /// It hears of progress when that is due.
+    const TOLD: u8 = Self::WANTS_PROGRESS | Self::IS_QUIET;
+
+    fn new(request: &CreateRequest<'_>) -> Self {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        Self(
+            bit(request.fragment, Self::IS_FRAGMENTED)
+                | bit(request.progress_notify, Self::WANTS_PROGRESS)
+                | Self::IS_QUIET,
+        )
     }
 }
 
@@ -622,14 +641,13 @@ impl<A> Drop for Watchers<A> {
     /// Other loops go on.
     fn drop(&mut self) {
         for number in self.watchers.numbers() {
-            let local = self.watchers[number].local;
-            self.hub.leave(&self.locals[local].group);
+            self.hub.leave(self.watchers[number].group.entry());
         }
     }
 }
 
 /// No watcher's number.
-pub(super) const NONE: u32 = u32::MAX;
+const NONE: u32 = u32::MAX;
 
 // etcd's texts.
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";

@@ -35,12 +35,12 @@ impl Drop for Counted {
 impl Ranked for Counted {
     type Rank<'a> = u16;
 
-    fn rank(&self) -> u16 {
-        self.value
+    fn rank(entry: Entry<'_, Self>) -> u16 {
+        entry.item().value
     }
 
-    fn compare(&self, rank: u16) -> Ordering {
-        self.value.cmp(&rank)
+    fn compare(entry: Entry<'_, Self>, rank: u16) -> Ordering {
+        entry.item().value.cmp(&rank)
     }
 }
 
@@ -56,9 +56,23 @@ pub(super) fn turn() {
     }
 }
 
+/// Adds an item with words and bytes that tell it, if its value is not there.
+fn insert(list: &SkipList<Counted>, item: Counted) -> bool {
+    let value = item.value;
+    let words = (value % 3, |at| u32::from(value + at));
+    list.insert(&list.make(item, words, &[&value.to_le_bytes(), b"x"]))
+}
+
 fn values(list: &SkipList<Counted>, from: u16) -> Vec<u16> {
     let guard = epoch::pin();
-    list.from(from, &guard).map(|item| item.value).collect()
+    let value = |entry: Entry<'_, Counted>| {
+        let value = entry.item().value;
+        let words = entry.words().iter().map(|word| word.load(SeqCst));
+        assert!(words.eq((0..value % 3).map(|at| u32::from(value + at))));
+        assert_eq!(entry.bytes(), [&value.to_le_bytes()[..], b"x"].concat());
+        value
+    };
+    list.from(from, &guard).map(value).collect()
 }
 
 proptest! {
@@ -72,7 +86,7 @@ proptest! {
         for (op, value) in ops {
             match op {
                 0 | 1 => {
-                    let inserted = list.insert(Counted::new(value, 0, &alive)).is_ok();
+                    let inserted = insert(&list, Counted::new(value, 0, &alive));
                     prop_assert_eq!(inserted, model.insert(value));
                 }
                 2 => {
@@ -107,12 +121,12 @@ fn many_threads_add_and_remove_and_none_is_lost() {
                     let value = random.u16(0..64);
                     match random.u8(0..3) {
                         0 => {
-                            if list.insert(Counted::new(value, owner, alive)).is_ok() {
+                            if insert(list, Counted::new(value, owner, alive)) {
                                 balance[usize::from(value)].fetch_add(1, SeqCst);
                             }
                         }
                         1 => {
-                            if list.remove(value, |item| item.owner < THREADS) {
+                            if list.remove(value, |entry| entry.item().owner < THREADS) {
                                 balance[usize::from(value)].fetch_sub(1, SeqCst);
                             }
                         }
@@ -163,7 +177,7 @@ fn drawn_schedules_of_three_threads_lose_nothing_and_show_what_stays() {
         list.drawn.store(random.u64(0..1 << 20), SeqCst);
         let balance: Arc<[AtomicUsize; VALUES]> = Arc::default();
         for value in [STAYS, random.u16(0..STAYS)] {
-            assert!(list.insert(Counted::new(value, 0, &alive)).is_ok());
+            assert!(insert(&list, Counted::new(value, 0, &alive)));
             balance[usize::from(value)].fetch_add(1, SeqCst);
         }
         let threads: Vec<_> = (0..3)
@@ -178,7 +192,7 @@ fn drawn_schedules_of_three_threads_lose_nothing_and_show_what_stays() {
                         let count = &balance[usize::from(value)];
                         match op {
                             0 | 1 => {
-                                if list.insert(Counted::new(value, owner, &alive)).is_ok() {
+                                if insert(&list, Counted::new(value, owner, &alive)) {
                                     count.fetch_add(1, SeqCst);
                                 }
                             }
@@ -223,7 +237,7 @@ fn assert_whole(list: &SkipList<Counted>, count: usize) {
             assert_eq!(next.tag(), 0);
             seen += usize::from(level == 0);
             if level + 1 == node.height() {
-                assert_eq!(node.links.load(SeqCst) as usize, node.height());
+                assert_eq!(node.head().links.load(SeqCst) as usize, node.height());
             }
             next = node.link(level).load(Acquire, &guard);
         }
