@@ -5,6 +5,7 @@ use fastrand::Rng;
 
 use crate::crash::{Mark, Sim, Violation, check, read, restart, start};
 use crate::sim_disk::Survive;
+use crate::tools::in_parallel;
 
 /// How thoroughly.
 #[derive(Clone, Copy, Debug)]
@@ -36,33 +37,48 @@ pub struct Tally {
     pub continued: u64,
 }
 
-/// Runs the loads. The first violation ends it, with the seed and the place.
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.moments += other.moments;
+        self.states += other.states;
+        self.second += other.second;
+        self.continued += other.continued;
+    }
+}
+
+/// Runs the loads, on all processors. A violation is told with the seed and the place.
 pub fn crashes(depth: Depth) -> Result<Tally, Violation> {
     let mut tally = Tally::default();
-    for load in 0..depth.loads {
-        let seed = depth.seed + load;
-        let mut rng = Rng::with_seed(seed);
-        let snapshots = snapshots_of(seed, depth.steps);
-        for (moment, snapshot) in snapshots.iter().enumerate() {
-            tally.moments += 1;
-            let mut at = Place {
-                seed,
-                moment,
-                choice: String::new(),
-            };
-            each_survival(&depth, snapshot, &mut rng, &mut |rng, choice, survive| {
-                at.choice = choice;
-                let is_second = rng.u64(0..depth.second_one_in) == 0;
-                one(
-                    &snapshot.after_power_cut(survive),
-                    is_second,
-                    rng,
-                    &mut tally,
-                )
-                .map_err(|wrong| at.say(&wrong))
-            })?;
-            killed(snapshot, &mut rng, &mut tally).map_err(|wrong| at.say(&wrong))?;
-        }
+    for load in in_parallel(depth.loads, |load| crashes_of(&depth, depth.seed + load)) {
+        tally.add(load?);
+    }
+    Ok(tally)
+}
+
+/// Those of one load. The first violation ends it.
+fn crashes_of(depth: &Depth, seed: u64) -> Result<Tally, Violation> {
+    let mut tally = Tally::default();
+    let mut rng = Rng::with_seed(seed);
+    let snapshots = snapshots_of(seed, depth.steps);
+    for (moment, snapshot) in snapshots.iter().enumerate() {
+        tally.moments += 1;
+        let mut at = Place {
+            seed,
+            moment,
+            choice: String::new(),
+        };
+        each_survival(depth, snapshot, &mut rng, &mut |rng, choice, survive| {
+            at.choice = choice;
+            let is_second = rng.u64(0..depth.second_one_in) == 0;
+            one(
+                &snapshot.after_power_cut(survive),
+                is_second,
+                rng,
+                &mut tally,
+            )
+            .map_err(|wrong| at.say(&wrong))
+        })?;
+        killed(snapshot, &mut rng, &mut tally).map_err(|wrong| at.say(&wrong))?;
     }
     Ok(tally)
 }

@@ -1,9 +1,12 @@
 //! Programs that are not ours: where they are, and what to do when they are not.
 
 use std::env;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 /// Finds `name`: first `BASALT_<NAME>`, then the search path. A test that gets `None` returns at once, having said so;
 /// with `BASALT_REQUIRE_CLIENTS=1`, as in our own runs, a missing tool is a failure instead.
@@ -32,6 +35,34 @@ pub fn missing(what: &str) {
         "not there, and required: {what}"
     );
     eprintln!("SKIPPED, PROVES NOTHING: not there: {what}");
+}
+
+/// What `one` answers to each number below `count`, in order, found by as many threads as there are processors.
+///
+/// # Panics
+/// When `one` does.
+pub fn in_parallel<T: Send>(count: u64, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return done;
+            }
+            done.push((number, one(number)));
+        }
+    };
+    let mut all: Vec<(u64, T)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined
+            .flat_map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    all.sort_unstable_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

@@ -43,8 +43,8 @@ fn restart_finds_everything(member: &Member, what: Fault) {
 
 #[test]
 fn after_a_failed_write_nothing_more_is_acknowledged() {
-    let (mut stopped, mut survived) = (0, 0);
-    for seed in 0..loads() {
+    let tallies = tools::in_parallel(loads(), |seed| {
+        let (mut stopped, mut survived) = (0_u64, 0_u64);
         let mut whole = start(Sim::default(), seed).unwrap();
         let from = whole.disk.calls + 1;
         whole.work(STEPS).unwrap();
@@ -71,7 +71,10 @@ fn after_a_failed_write_nothing_more_is_acknowledged() {
             }
             restart_finds_everything(&member, fault);
         }
-    }
+        (stopped, survived)
+    });
+    let stopped: u64 = tallies.iter().map(|tally| tally.0).sum();
+    let survived: u64 = tallies.iter().map(|tally| tally.1).sum();
     println!("{stopped} stopped, {survived} went on");
     assert!(stopped > 100);
     assert!(survived > 100);
@@ -128,8 +131,8 @@ fn a_log_without_space_says_so_and_goes_on_when_there_is_some() {
 
 #[test]
 fn a_failed_recovery_changes_nothing_and_can_be_repeated() {
-    let mut refused = 0;
-    for seed in 0..loads() {
+    let tallies = tools::in_parallel(loads(), |seed| {
+        let (mut cases, mut refused) = (0_u64, 0_u64);
         let mut member = start(Sim::default(), seed).unwrap();
         member.work(STEPS).unwrap();
         member.append();
@@ -142,6 +145,7 @@ fn a_failed_recovery_changes_nothing_and_can_be_repeated() {
             let mut whole = image.clone();
             read(&mut whole).unwrap();
             for fault in faults(1..whole.calls + 1) {
+                cases += 1;
                 let mut disk = image.clone();
                 disk.fault = Some(fault);
                 match read(&mut disk) {
@@ -159,7 +163,11 @@ fn a_failed_recovery_changes_nothing_and_can_be_repeated() {
                 check(&image.mark, &again).unwrap_or_else(|wrong| panic!("{fault:?}: {wrong}"));
             }
         }
-    }
+        (cases, refused)
+    });
+    let cases: u64 = tallies.iter().map(|tally| tally.0).sum();
+    let refused: u64 = tallies.iter().map(|tally| tally.1).sum();
+    println!("{cases} failures inside a recovery, {refused} refused");
     assert!(refused > 100, "{refused}");
 }
 

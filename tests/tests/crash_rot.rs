@@ -22,9 +22,12 @@ fn finished(seed: u64, is_clean: bool) -> Sim {
     member.disk.after_power_cut(Survive::Everything)
 }
 
+fn seeds() -> u64 {
+    tools::count("BASALT_ROT_SEEDS", 2)
+}
+
 fn images() -> impl Iterator<Item = Sim> {
-    let seeds = tools::count("BASALT_ROT_SEEDS", 2);
-    (0..seeds).flat_map(|seed| [finished(seed, false), finished(seed, true)])
+    (0..seeds()).flat_map(|seed| [finished(seed, false), finished(seed, true)])
 }
 
 /// Damages one file and reads. True if it was refused.
@@ -92,22 +95,25 @@ fn every_flipped_bit_of_a_header_is_seen_or_harmless() {
 
 #[test]
 fn random_flipped_bits_change_nothing_in_silence() {
-    let count = std::env::var("BASALT_ROT_FLIPS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(1500);
-    let mut rng = Rng::with_seed(7);
-    for image in images() {
-        let files = image.files();
+    let count = tools::count("BASALT_ROT_FLIPS", 1500);
+    let tallies = tools::in_parallel(2 * seeds(), |number| {
+        let image = finished(number / 2, number % 2 == 1);
+        let mut rng = Rng::with_seed(7 + number);
+        let mut files = image.files();
+        files.retain(|file| image.bytes_of(*file).is_some_and(|bytes| !bytes.is_empty()));
+        let mut refused = 0_u64;
         for _ in 0..count {
             let file = files[rng.usize(0..files.len())];
             let bytes = image.bytes_of(file).unwrap();
-            if !bytes.is_empty() {
-                let bit = rng.usize(0..bytes.len() * 8);
-                harm(&image, file, flip(&bytes, bit), &format!("bit {bit}"));
-            }
+            let bit = rng.usize(0..bytes.len() * 8);
+            let what = format!("bit {bit}");
+            refused += u64::from(harm(&image, file, flip(&bytes, bit), &what));
         }
-    }
+        refused
+    });
+    let (cases, refused) = (2 * seeds() * count, tallies.iter().sum::<u64>());
+    println!("{cases} flips, {refused} refused");
+    assert!(refused * 20 > cases, "{refused} of {cases}");
 }
 
 #[test]
