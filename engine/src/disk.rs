@@ -7,6 +7,7 @@
 pub(crate) mod mem;
 
 use core::fmt;
+use core::ops::Range;
 
 /// Bytes of a page: the unit of offsets, lengths and alignment of every read and write.
 pub const PAGE_BYTES: usize = 4096;
@@ -385,14 +386,19 @@ pub(crate) fn read_pages(
 pub(crate) fn copied(pages: &Pages, from: usize, to: usize) -> Vec<u8> {
     let to = to.min(pages.bytes());
     let mut bytes = Vec::with_capacity(to.saturating_sub(from));
-    let mut at = from;
-    while at < to {
+    each_piece(pages, from..to, |piece| bytes.extend_from_slice(piece));
+    bytes
+}
+
+/// Hands out bytes of the pages, which have them all, piece by piece.
+pub(crate) fn each_piece(pages: &Pages, bytes: Range<usize>, mut each: impl FnMut(&[u8])) {
+    let mut at = bytes.start;
+    while at < bytes.end {
         let begin = at % PAGE_BYTES;
-        let end = PAGE_BYTES.min(begin + to - at);
-        bytes.extend_from_slice(&pages.as_slice()[at / PAGE_BYTES].0[begin..end]);
+        let end = PAGE_BYTES.min(begin + bytes.end - at);
+        each(&pages.as_slice()[at / PAGE_BYTES].0[begin..end]);
         at += end - begin;
     }
-    bytes
 }
 
 /// Removes a file; one that is not there is no error.
@@ -413,6 +419,28 @@ const READ_TRIES: u32 = 3;
 pub trait Disk {
     /// Does it and waits.
     fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError>;
+
+    /// These will soon be asked for, just so and in about this order: a disk that can begins now. It may also do nothing.
+    fn read_ahead(&mut self, _reads: &[ReadAhead]) {}
+}
+
+/// A read that will be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadAhead {
+    /// The file.
+    pub file: File,
+    /// Where it starts, in bytes.
+    pub offset: u64,
+    /// How many pages.
+    pub pages: usize,
+}
+
+impl ReadAhead {
+    /// Bytes of its pages.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pages * PAGE_BYTES
+    }
 }
 
 #[cfg(test)]

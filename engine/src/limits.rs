@@ -88,12 +88,30 @@ pub const ALARMS_MAX: usize = 1024;
 /// a checkpoint here is due by bytes.
 pub const CHECKPOINT_ENTRIES: u64 = 10_000_000;
 
-/// Bytes of log after which a checkpoint is due by default, unless the changed leaves of the index take more: about a second of
-/// replay.
-pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Bytes of log after which a checkpoint is due by default, unless the changed leaves of the index take more: a tenth of a
+/// second of reading at a start.
+pub const CHECKPOINT_BYTES: u64 = 32 << 20;
 
 /// Bytes of log after which a checkpoint is due however much of the index has changed: some seconds of replay.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 << 20;
+
+/// How long nothing is applied until a checkpoint is due for little log too: until a client that paused is likely gone.
+pub const CHECKPOINT_QUIET_MS: u64 = 5_000;
+
+/// It is due then for this part of the log after which one is due anyway.
+pub const CHECKPOINT_QUIET_SHARE: u64 = 32;
+
+/// Bytes that the scrub reads in one go: with the pause, 4 MB a second, which no disk minds.
+pub const SCRUB_STEP_BYTES: u64 = 1 << 20;
+
+/// Its pause after each.
+pub const SCRUB_PAUSE_MS: u64 = 250;
+
+/// How long a member runs before its first scrub: a restart has other things to read.
+pub const SCRUB_FIRST_MS: u64 = 600_000;
+
+/// From the end of a scrub to the next one: a disk that rots does so over weeks.
+pub const SCRUB_INTERVAL_MS: u64 = 24 * 3_600_000;
 
 /// Bytes without a file, of records and of changed leaves where the index does not fit into memory, after which a checkpoint is
 /// due however short the log is: compaction makes such bytes without writing to the log.
@@ -171,6 +189,12 @@ pub const NODE_KEY_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a file of pages of the index that are read at once where the neighbours of a page are of use too: about 30 of them.
 pub const INDEX_READ_BYTES: u64 = 64 << 10;
+
+/// Bytes between two wanted pages of the index that a start reads over rather than begin another read: the disk takes as long.
+pub const INDEX_GAP_BYTES: u64 = 32 << 10;
+
+/// Bytes of one read of a start for several pages.
+pub const INDEX_STRETCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that a leaf of short keys takes in memory, with them.
 pub const LEAF_BYTES: u64 = 4 << 10;
@@ -259,6 +283,21 @@ pub const WAL_FILL_BYTES: usize = 256 << 10;
 
 /// One read of recovery.
 pub const WAL_READ_BYTES: usize = 1 << 20;
+
+/// Reads of recovery that are announced before they are asked for: with half as many a disk is as fast as it gets.
+pub const WAL_READS_AHEAD: usize = 8;
+
+/// Threads of a start that read what was announced: a disk in a cloud answers ten times as many at once as one by one.
+pub const READ_AHEAD_THREADS: usize = 16;
+
+/// Reads announced and not asked for yet; more are read when they are asked for.
+pub const READ_AHEAD_MAX: usize = 1 << 16;
+
+/// Bytes read ahead and not asked for yet, but for one read a thread.
+pub const READ_AHEAD_BYTES: usize = 32 << 20;
+
+/// Bytes of log that a start gathers before it applies them: the pages of the index that they need are read together.
+pub const REPLAY_BATCH_BYTES: usize = 16 << 20;
 
 /// Free segments kept beside the next one; more are removed, smallest first.
 pub const WAL_SPARE_SEGMENTS_MAX: usize = 16;

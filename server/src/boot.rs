@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use basalt_engine::io::{BlockingDisk, DataDir, DirRefused};
-use basalt_engine::limits::{CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_UNFILED_BYTES};
+use basalt_engine::io::{AheadDisk, DataDir, DirRefused};
+use basalt_engine::limits::{
+    CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, CHECKPOINT_UNFILED_BYTES, SCRUB_FIRST_MS,
+};
 use basalt_engine::member::{Member, RequestIds};
 use basalt_engine::mvcc::StoreConfig;
 use basalt_engine::raft::Settings;
@@ -69,7 +71,7 @@ pub enum BootError {
 pub fn boot(config: &Config) -> Result<Booted, BootError> {
     let dir = DataDir::open(&config.data_dir)?;
     notices(dir.notices());
-    let mut disk = dir.disk();
+    let mut disk = dir.ahead_disk();
     let limits = wal_limits(config);
     let (identity, first, checkpoint) = match wal::look(&mut disk)? {
         Found::Empty => {
@@ -125,6 +127,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         checkpoint_bytes: CHECKPOINT_BYTES,
         checkpoint_entries: CHECKPOINT_ENTRIES,
         checkpoint_unfiled_bytes: CHECKPOINT_UNFILED_BYTES.min(cache_bytes.max(CHECKPOINT_BYTES)),
+        scrub_first: Some(Millis(SCRUB_FIRST_MS)),
         store: StoreConfig {
             cache_bytes,
             ..StoreConfig::default()
@@ -221,7 +224,7 @@ fn say_first(
 }
 
 fn restore(
-    disk: &mut BlockingDisk,
+    disk: &mut AheadDisk,
     index: Index,
     salt: u64,
     config: ReplicaConfig,

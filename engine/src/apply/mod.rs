@@ -5,6 +5,7 @@
 //! never had. Never: a clock, a random number, a file, or a word about terms and logs beyond the
 //! entry's own. Start at `Machine::apply`.
 
+mod ahead;
 mod alarm;
 mod compaction;
 mod delete;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{BlockingDisk, WalIo, WalIoKind};
+use super::{AheadDisk, BlockingDisk, WalIo, WalIoKind};
 use crate::disk::{File, Page};
 
 /// Why a directory is not used.
@@ -170,7 +170,13 @@ impl DataDir {
         self.shared.dsync
     }
 
-    /// A blocking disk on this directory, for boot or for a worker. All disks of a directory share their open files.
+    /// The disk of a start, which reads ahead.
+    #[must_use]
+    pub fn ahead_disk(&self) -> AheadDisk {
+        AheadDisk::new(self.disk())
+    }
+
+    /// A blocking disk on this directory, for a worker. All disks of a directory share their open files.
     #[must_use]
     pub fn disk(&self) -> BlockingDisk {
         BlockingDisk::new(Arc::clone(&self.shared))

@@ -4,6 +4,7 @@
 //! to keep it; files of the log are opened before they are written to. Never: a decision about the log.
 //! Start at [`DataDir`], then [`WalIo`].
 
+mod ahead;
 mod aligned;
 mod blocking;
 mod dir;
@@ -15,6 +16,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::disk::{DiskDone, DiskOp, OpId};
 
+pub use ahead::AheadDisk;
 pub use blocking::BlockingDisk;
 pub use dir::{DataDir, DirRefused};
 pub use uring::probe;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::disk::{Disk, DiskAnswer, DiskErrorKind, File, Page, Pages};
+use crate::disk::{Disk, DiskAnswer, DiskErrorKind, File, PAGE_BYTES, Page, Pages, ReadAhead};
 use crate::types::{ClusterId, HardState, Index, MemberId, Run, RunKind, Term};
 use crate::wal::{Found, Identity, RecoverConfig, Replayed, Wal, WalLimits, create, look, recover};
 
@@ -176,4 +176,65 @@ fn what_a_file_does_not_have_is_not_read() {
     assert_eq!(read(&mut disk, 0), 8192);
     assert_eq!(read(&mut disk, 4096), 4096);
     assert_eq!(read(&mut disk, 8192), 0);
+}
+
+/// A start must read what is on the disk: what was read ahead counts only as long as nothing changes.
+#[test]
+fn what_was_read_ahead_is_what_the_disk_has() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let mut disk = dir.ahead_disk();
+    let file = File::Segment(1);
+    let write = |disk: &mut AheadDisk, page: u64, byte| {
+        disk.perform(DiskOp::Write {
+            file,
+            offset: page * PAGE_BYTES as u64,
+            pages: Page([byte; PAGE_BYTES]).into(),
+            durable: false,
+        })
+        .unwrap();
+    };
+    let read = |disk: &mut AheadDisk, ahead: ReadAhead| {
+        let into = Pages::zeroed(ahead.pages);
+        let ReadAhead { file, offset, .. } = ahead;
+        match disk.perform(DiskOp::Read { file, offset, into }) {
+            Ok(DiskAnswer::Read { pages, bytes }) => {
+                assert_eq!(bytes, pages.bytes());
+                pages.as_slice()[0].0[7]
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    disk.perform(DiskOp::Create { file, bytes: 0 }).unwrap();
+    for page in 0..200 {
+        write(&mut disk, page, page as u8);
+    }
+    let at = |page: u64| ReadAhead {
+        file,
+        offset: page * PAGE_BYTES as u64,
+        pages: 1,
+    };
+    let all: Vec<ReadAhead> = (0..200).map(at).collect();
+    disk.read_ahead(&all);
+    for page in (0..200).rev().step_by(3) {
+        assert_eq!(read(&mut disk, at(page)), page as u8);
+    }
+    write(&mut disk, 0, 99);
+    write(&mut disk, 1, 98);
+    assert_eq!(read(&mut disk, at(0)), 99);
+    disk.read_ahead(&all[..2]);
+    assert_eq!(read(&mut disk, at(1)), 98);
+    // What is not there fails when it is asked for.
+    let missing = ReadAhead {
+        file: File::Segment(2),
+        ..at(0)
+    };
+    disk.read_ahead(&[missing]);
+    let into = Pages::zeroed(1);
+    let failed = disk.perform(DiskOp::Read {
+        file: missing.file,
+        offset: 0,
+        into,
+    });
+    assert_eq!(failed.unwrap_err().kind, DiskErrorKind::NotFound);
 }

@@ -1,11 +1,14 @@
 //! What of the store is in memory: what was read comes in, what nobody reads goes.
 
+use std::collections::BTreeSet;
+
 use super::NeedRead;
-use super::page::{IndexWritten, PageRead, bytes_of};
+use super::page::IndexWritten;
 use super::revlog::BadSegment;
 use super::store::Store;
+use super::tree::{Leaf, PageRef};
 use super::wants::PartRead;
-use crate::disk::{Disk, Pages, read_pages};
+use crate::disk::{Disk, Pages, ReadAhead, read_pages};
 use crate::limits::{INDEX_LOOKS_A_TURN, INDEX_SETTLE_A_TURN, LEAF_BYTES};
 
 impl Store {
@@ -48,12 +51,14 @@ impl Store {
                 self.log.on_part(part, pages, bytes)
             }
             NeedRead::Page(page) => {
-                let read = PageRead {
-                    page,
-                    offset: part.offset,
-                    pages: part.pages,
-                };
-                self.take_pages(&read, &bytes_of(pages, bytes))
+                let segments = self.log.directory().len();
+                let revision = self.marks.revision;
+                let got = (pages, bytes);
+                let leaves = self.pages.leaves(page, part, got, revision, segments)?;
+                for (page, leaf) in leaves {
+                    self.take_leaf(page, leaf);
+                }
+                Ok(())
             }
         }
     }
@@ -72,19 +77,13 @@ impl Store {
         match need {
             NeedRead::Frame { .. } => self.log.directory().part_of(need),
             NeedRead::Page(page) => {
-                let Some(file) = self.pages.file_of(page) else {
+                if self.pages.file_of(page).is_none() {
                     // Who asked looks again, in a newer state.
                     let wants = self.log.directory().wants();
                     wants.on_pages(std::iter::once(page));
                     return None;
-                };
-                let read = self.pages.read(page, self.is_index_small())?;
-                Some(PartRead {
-                    need,
-                    file,
-                    offset: read.offset,
-                    pages: read.pages,
-                })
+                }
+                self.pages.read(page, self.is_index_small())
             }
         }
     }
@@ -95,7 +94,7 @@ impl Store {
     pub fn unfiled_index_bytes(&self) -> u64 {
         match self.is_index_small() {
             true => 0,
-            false => self.changed_index_bytes(),
+            false => 2 * self.changed_index_bytes(),
         }
     }
 
@@ -103,7 +102,14 @@ impl Store {
     #[must_use]
     pub fn changed_index_bytes(&self) -> u64 {
         let memory = self.tree.memory();
-        (memory.leaves - memory.clean) * LEAF_BYTES
+        // A page has no room to grow and no more than the ends of its keys: it takes half of what its leaf does.
+        (memory.leaves - memory.clean) * LEAF_BYTES / 2
+    }
+
+    /// Bytes in memory that can be given back and read again.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.log.cache_bytes() + self.tree.memory().clean_bytes
     }
 
     /// Reads what is needed at once. For the start; a member that runs does not wait for a disk.
@@ -119,6 +125,40 @@ impl Store {
         self.on_part(&part, &pages, bytes)
     }
 
+    /// Reads these pages of the index at once, many together. For the start: they are about to be changed, and then stay in
+    /// memory however many they are.
+    ///
+    /// # Errors
+    /// As [`Store::read_now`].
+    pub fn read_pages_now(
+        &mut self,
+        wanted: &BTreeSet<PageRef>,
+        disk: &mut dyn Disk,
+    ) -> Result<(), BadSegment> {
+        let segments = self.log.directory().len();
+        let revision = self.marks.revision;
+        let reads = self.pages.reads(wanted);
+        let ahead = |(read, _): &(PartRead, _)| ReadAhead {
+            file: read.file,
+            offset: read.offset,
+            pages: read.pages as usize,
+        };
+        let ahead: Vec<ReadAhead> = reads.iter().map(ahead).collect();
+        disk.read_ahead(&ahead);
+        let mut spare = Pages::default();
+        for (read, wanted) in reads {
+            spare.resize(read.pages as usize);
+            let (pages, bytes) = read_pages(disk, read.file, read.offset, spare)?;
+            for page in wanted {
+                let got = (&pages, bytes);
+                let leaf = self.pages.leaf(page, &read, got, revision, segments)?;
+                self.take_leaf(page, leaf);
+            }
+            spare = pages;
+        }
+        Ok(())
+    }
+
     /// Gives back memory above the bound, of the index bounded work a call. Before a publish.
     pub fn evict(&mut self) {
         let bound = self.page_bytes;
@@ -130,16 +170,10 @@ impl Store {
         self.is_log_dirty |= self.log.evict(leaves);
     }
 
-    /// Takes in what a read of pages brought.
-    fn take_pages(&mut self, read: &PageRead, bytes: &[u8]) -> Result<(), BadSegment> {
-        let segments = self.log.directory().len();
-        let revision = self.marks.revision;
-        for (page, leaf) in self.pages.leaves(read, bytes, revision, segments)? {
-            self.tree.load(page, leaf);
-            self.came.push(page);
-        }
+    fn take_leaf(&mut self, page: PageRef, leaf: Leaf) {
+        self.tree.load(page, leaf);
+        self.came.push(page);
         self.is_dirty = true;
-        Ok(())
     }
 
     /// Whether all of the index may be in memory: then it is read in large pieces.

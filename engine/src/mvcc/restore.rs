@@ -353,6 +353,10 @@ fn open_segments(
 ) -> Result<Vec<Kept>, BadCheckpoint> {
     let (mut done, total) = (0, entries.iter().map(|entry| entry.file.bytes).sum());
     let mut kept = Vec::new();
+    let ahead = entries
+        .iter()
+        .filter_map(|it| SegmentFile::last_page(&it.file));
+    disk.read_ahead(&ahead.collect::<Vec<_>>());
     for entry in entries {
         kept.push(open_segment(entry, disk, salt).map_err(BadCheckpoint::Segment)?);
         done += entry.file.bytes;

@@ -110,6 +110,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The page that must be read before `key` can be looked for, if any; nobody is asked to.
+    #[must_use]
+    pub fn page_of(&self, key: &[u8]) -> Option<PageRef> {
+        self.root.get(key).err()
+    }
+
     /// Asks the member to read it, as the read that missed it did.
     pub fn ask(&self, need: NeedRead) {
         self.log.note(need);

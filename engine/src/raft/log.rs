@@ -341,6 +341,25 @@ impl Log {
         })
     }
 
+    /// The bytes of the entries that `next_to_apply` will hand out as things stand, changes of the members left out.
+    pub fn to_apply(&self) -> impl Iterator<Item = &[u8]> {
+        let upto = self.committed.min(self.durable).0;
+        let left = upto.saturating_sub(self.applied.index.0);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut offset = self.cursor.offset;
+        let runs = self.runs.iter().skip(self.cursor.slot);
+        let entries = runs.flat_map(move |run| {
+            let mut rest = &run.bytes[core::mem::take(&mut offset)..];
+            core::iter::from_fn(move || {
+                let (bytes, behind) = split_entry(rest)?;
+                rest = behind;
+                Some((run.kind, bytes))
+            })
+        });
+        let entries = entries.take(left);
+        entries.filter_map(|(kind, bytes)| (kind == RunKind::Normal).then_some(bytes))
+    }
+
     /// The entry of `next_to_apply` is applied.
     pub fn on_applied(&mut self) {
         let entry = self

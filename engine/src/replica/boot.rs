@@ -1,5 +1,6 @@
 //! From what the disk held to a running member: checkpoint, then the log's tail, then `start`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::checkpoint::{BadContent, CheckpointContent};
@@ -8,14 +9,14 @@ use super::{AutoCompaction, Checkpointing, Replica};
 use crate::apply::{Halt, Machine, Quota};
 use crate::disk::Disk;
 use crate::lease::Change;
-use crate::limits::SPACE_RECORDS_A_TURN;
+use crate::limits::{REPLAY_BATCH_BYTES, SPACE_RECORDS_A_TURN};
 use crate::member::{Member, RequestIds};
 use crate::mvcc::{OnSegments, Reader, Store, StoreConfig};
 use crate::raft::confchange::ConfChange;
 use crate::raft::config::{Config, Step};
 use crate::raft::log::{BadRun, Log, Mark};
 use crate::raft::{Raft, Settings};
-use crate::types::{ClusterId, HardState, Index, MemberId, RequestId, RunKind};
+use crate::types::{ClusterId, HardState, Index, MemberId, Millis, RequestId, RunKind};
 use crate::wal::{Recovered, Replayed};
 
 /// What a member is told when it starts.
@@ -48,6 +49,8 @@ pub struct ReplicaConfig {
     /// A checkpoint is due once so many bytes lie in no file: records, and changed leaves where memory
     /// is too small for the whole index.
     pub checkpoint_unfiled_bytes: u64,
+    /// When the first scrub begins, by the time that turns are told; `None`: never.
+    pub scrub_first: Option<Millis>,
     /// Sizes of the key space.
     pub store: StoreConfig,
     /// Times, sizes and randomness of the consensus.
@@ -195,16 +198,31 @@ impl Boot {
             Replayed::CutFrom(index) => self.log.cut_from(index)?,
             Replayed::Run(run, hard) => {
                 self.log.restore(run)?;
-                self.commit_to(hard, disk)?;
+                self.commit_to(hard);
+                // So that the log is never whole in memory.
+                if self.log.unapplied_bytes() >= REPLAY_BATCH_BYTES {
+                    self.apply_committed(disk)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Applies what is known to be committed, so that the log is never whole in memory.
-    fn commit_to(&mut self, hard: HardState, disk: &mut dyn Disk) -> Result<(), BootFailed> {
+    fn commit_to(&mut self, hard: HardState) {
         self.commit = self.commit.max(hard.commit);
         self.log.commit_to(self.commit.min(self.log.last().index));
+    }
+
+    fn apply_committed(&mut self, disk: &mut dyn Disk) -> Result<(), BootFailed> {
+        if self.machine.store().has_cold() {
+            let mut wanted = BTreeSet::new();
+            for entry in self.log.to_apply() {
+                self.machine.pages_ahead(entry, &mut wanted);
+            }
+            let store = self.machine.store_mut();
+            let read = store.read_pages_now(&wanted, disk);
+            read.map_err(BadContent::Segment)?;
+        }
         while let Some(entry) = self.log.next_to_apply() {
             let Mark { index, term } = entry.at;
             match entry.kind {
@@ -264,7 +282,8 @@ impl Boot {
         if let Some(failed) = self.failed {
             return Err(failed);
         }
-        self.commit_to(recovered.hard, disk)?;
+        self.commit_to(recovered.hard);
+        self.apply_committed(disk)?;
         assert!(self.log.last().index == recovered.last);
         self.machine.store_mut().publish();
         let is_first = self.log.last() == Mark::default();

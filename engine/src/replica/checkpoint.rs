@@ -125,12 +125,7 @@ impl CheckpointJob {
     ) -> Result<bool, CheckpointFailed> {
         let (buffer, bytes) = (&mut self.buffer, CHECKPOINT_CHUNK_BYTES);
         let more = self.cursor.next_chunk(buffer, bytes, disk, self.salt)?;
-        // A long list makes more than one chunk.
-        for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
-            let written = disk.perform(writer.push(chunk))?;
-            writer.reuse(written);
-        }
-        self.buffer.clear();
+        write_chunks(writer, buffer, disk)?;
         Ok(more)
     }
 }
@@ -164,7 +159,7 @@ impl CheckpointImport {
     /// The disk's.
     pub fn flush(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
         if self.buffer.len() >= CHECKPOINT_CHUNK_BYTES {
-            self.write(disk)?;
+            write_chunks(&mut self.writer, &mut self.buffer, disk)?;
         }
         Ok(())
     }
@@ -174,21 +169,26 @@ impl CheckpointImport {
     /// # Errors
     /// The disk's.
     pub fn finish(mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
-        self.write(disk)?;
+        write_chunks(&mut self.writer, &mut self.buffer, disk)?;
         for op in self.writer.finish() {
             disk.perform(op)?;
         }
         Ok(())
     }
+}
 
-    fn write(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
-        for chunk in self.buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
-            let written = disk.perform(self.writer.push(chunk))?;
-            self.writer.reuse(written);
-        }
-        self.buffer.clear();
-        Ok(())
+/// Writes all of the buffer, a long list in more than one chunk, and empties it.
+fn write_chunks(
+    writer: &mut CheckpointWriter,
+    buffer: &mut Vec<u8>,
+    disk: &mut dyn Disk,
+) -> Result<(), DiskError> {
+    for chunk in buffer.chunks(CHECKPOINT_CHUNK_BYTES) {
+        let written = disk.perform(writer.push(chunk))?;
+        writer.reuse(written);
     }
+    buffer.clear();
+    Ok(())
 }
 
 /// Its length, then the description.

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{CheckpointFailed, CheckpointJob};
 use super::lease::LeasesJob;
+use super::scrub::ScrubJob;
 use crate::disk::Disk;
 use crate::mvcc::CheckpointFiles;
 use crate::types::{Index, ReplyTo};
@@ -16,6 +17,8 @@ pub enum Job {
     Checkpoint(Box<CheckpointJob>),
     /// The list of all leases.
     Leases(Box<LeasesJob>),
+    /// A part of the scrub.
+    Scrub(Box<ScrubJob>),
 }
 
 /// A finished job, for [`super::Replica::on_job`].
@@ -37,6 +40,8 @@ pub enum JobDone {
         /// The whole answer.
         answer: Vec<u8>,
     },
+    /// A part of the scrub is done.
+    Scrub(Box<ScrubJob>),
 }
 
 impl Job {
@@ -54,6 +59,7 @@ impl Job {
                 let result = result.map(|_| job.take_files());
                 Some(JobDone::Checkpoint { index, result })
             }
+            Self::Scrub(job) => job.step(disk).then(|| JobDone::Scrub(core::mem::take(job))),
             Self::Leases(job) => Some(JobDone::Leases {
                 to: job.to,
                 answer: job.run(),

@@ -22,6 +22,7 @@ mod parts;
 mod proposals;
 mod published;
 mod read_index;
+mod scrub;
 mod turn;
 mod waiting;
 
@@ -44,6 +45,7 @@ pub use lease_counts::{LEASE_TTL_BUCKETS, LeaseCounts, LeaseTotals};
 pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};
 pub use published::{ClusterView, Counts, Published, ReadGate, Status};
+pub use scrub::{ScrubCounts, ScrubJob};
 
 use crate::apply::{Halt, Machine, Quota};
 use crate::disk::{DiskDone, DiskOp, OpId};
@@ -60,6 +62,7 @@ use lease::Leasing;
 use members::{Batch, Change, Forwarded};
 use parts::Parts;
 use read_index::ReadQueue;
+use scrub::Scrubbing;
 use waiting::Waiting;
 
 /// One member.
@@ -121,6 +124,7 @@ pub struct Replica {
     /// The part of the key space that the next entry needs and that is not in memory. The next turn tries again.
     parked: Option<NeedRead>,
     parts: Parts,
+    scrub: Scrubbing,
     /// Whether the next entry needs more turns.
     has_more: bool,
     /// At most `NOTICES_MAX`.
@@ -196,6 +200,8 @@ struct Checkpointing {
     covered: u64,
     /// After a failure: not before this.
     not_before: Millis,
+    /// The entry applied last, and when nothing has come behind it for long.
+    quiet: (Index, Millis),
 }
 
 impl Checkpointing {
@@ -210,6 +216,7 @@ impl Checkpointing {
             live: 0,
             covered: 0,
             not_before: Millis(0),
+            quiet: (Index(0), Millis(0)),
         }
     }
 }
@@ -248,6 +255,7 @@ impl Replica {
         let reads = ReadQueue::new(config.raft.seed);
         let asks = Asks::new(config.raft.seed);
         let hard = wal.durable_hard();
+        let scrub = Scrubbing::new(config.scrub_first);
         let mut replica = Self {
             compactor: config.auto_compaction.map(AutoCompactor::new),
             quota: Quota::from_flag(config.quota_bytes),
@@ -287,6 +295,7 @@ impl Replica {
             space_retry: None,
             parked: None,
             parts: Parts::default(),
+            scrub,
             has_more: false,
             notices: Vec::new(),
             failure: None,
@@ -354,6 +363,7 @@ impl Replica {
     pub fn take_jobs(&mut self, jobs: &mut Vec<Job>) {
         jobs.extend(self.wal.take_jobs().into_iter().map(Job::Wal));
         jobs.extend(self.checkpoint.ready.take().map(Job::Checkpoint));
+        jobs.extend(self.scrub.take_ready().map(Job::Scrub));
         self.take_lease_jobs(jobs);
     }
 
@@ -362,6 +372,7 @@ impl Replica {
         match done {
             JobDone::Wal(done) => self.wal.on_job_done(done),
             JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result, now),
+            JobDone::Scrub(job) => self.on_scrub(job, now),
             JobDone::Leases { to, answer } => self.replies.push_encoded(to, &answer),
         }
     }

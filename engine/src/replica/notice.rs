@@ -1,7 +1,7 @@
 //! What happened that an operator may want to read of. The core has no log; whoever drives it writes the lines.
 
 use super::auto_compaction::AutoCompaction;
-use crate::mvcc::Sizes;
+use crate::mvcc::{BadSegment, Sizes};
 use crate::types::Millis;
 
 /// One event, for [`super::Replica::take_notices`].
@@ -34,6 +34,8 @@ pub enum Notice {
         /// Whether a CORRUPT alarm refuses it; else it took too long.
         is_corrupt: bool,
     },
+    /// The scrub found what is not as it was written. The member goes on until a read needs it.
+    Damaged(BadSegment),
     /// The NOSPACE alarm of this member is on its way out, as there is room again.
     AlarmLifted {
         /// Bytes of data now.

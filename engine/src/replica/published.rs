@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use basalt_pb::etcdserverpb;
 
+use super::ScrubCounts;
 use super::lease_counts::LeaseCounts;
 use crate::apply::{self, Refused};
 use crate::types::{Index, MemberId, Term};
@@ -55,7 +56,7 @@ pub struct Status {
     pub failed: Option<Refused>,
 }
 
-/// Numbers for the metrics; they only grow, but for `proposals_pending`.
+/// Numbers for the metrics; they only grow, but for `proposals_pending` and `cache_bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// What was applied.
@@ -66,6 +67,12 @@ pub struct Counts {
     pub proposals_failed: u64,
     /// Proposals taken over that are not applied yet.
     pub proposals_pending: u64,
+    /// Frames and pages that were read back because something was not in memory.
+    pub cache_reads: u64,
+    /// Bytes in memory that could be read back: records and leaves of the index.
+    pub cache_bytes: u64,
+    /// What the scrub has done.
+    pub scrub: ScrubCounts,
 }
 
 /// [`Counts`] as other threads see them. Each stands for itself, so no order is needed.
@@ -79,6 +86,11 @@ struct AtomicCounts {
     leader_changes: AtomicU64,
     proposals_failed: AtomicU64,
     proposals_pending: AtomicU64,
+    cache_reads: AtomicU64,
+    cache_bytes: AtomicU64,
+    scrub_bytes: AtomicU64,
+    scrub_passes: AtomicU64,
+    scrub_damages: AtomicU64,
 }
 
 /// Members, alarms and versions: changes rarely, so readers take a counted copy.
@@ -164,6 +176,13 @@ impl Published {
             leader_changes: load(&self.counts.leader_changes),
             proposals_failed: load(&self.counts.proposals_failed),
             proposals_pending: load(&self.counts.proposals_pending),
+            cache_reads: load(&self.counts.cache_reads),
+            cache_bytes: load(&self.counts.cache_bytes),
+            scrub: ScrubCounts {
+                bytes: load(&self.counts.scrub_bytes),
+                passes: load(&self.counts.scrub_passes),
+                damages: load(&self.counts.scrub_damages),
+            },
         }
     }
 
@@ -178,6 +197,11 @@ impl Published {
         store(&self.counts.leader_changes, counts.leader_changes);
         store(&self.counts.proposals_failed, counts.proposals_failed);
         store(&self.counts.proposals_pending, counts.proposals_pending);
+        store(&self.counts.cache_reads, counts.cache_reads);
+        store(&self.counts.cache_bytes, counts.cache_bytes);
+        store(&self.counts.scrub_bytes, counts.scrub.bytes);
+        store(&self.counts.scrub_passes, counts.scrub.passes);
+        store(&self.counts.scrub_damages, counts.scrub.damages);
     }
 
     /// What became of leases.

@@ -53,6 +53,7 @@ fn config() -> ReplicaConfig {
         quota_bytes: 0,
         auto_compaction: None,
         auto_disarm: false,
+        scrub_first: None,
         checkpoint_bytes: u64::MAX,
         checkpoint_entries: u64::MAX,
         checkpoint_unfiled_bytes: u64::MAX,
@@ -558,4 +559,5 @@ mod cold;
 mod leases;
 mod questions;
 mod recovery;
+mod scrub;
 mod space;

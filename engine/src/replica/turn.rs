@@ -16,8 +16,9 @@ use super::{
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
 use crate::limits::{
-    APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_BYTES_MAX, CHECKPOINT_RETRY_MS,
-    SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN, SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
+    APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_BYTES_MAX, CHECKPOINT_QUIET_MS,
+    CHECKPOINT_QUIET_SHARE, CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN,
+    SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
 };
 use crate::member::Release;
 use crate::mutant::{Mutant, is_on};
@@ -50,7 +51,7 @@ impl Replica {
         let leases = self.lease_turn(now);
         // What this turn proposed itself goes with the frame that is open now.
         self.log_inbox();
-        let (mut space, mut is_settling) = (None, false);
+        let (mut space, mut quiet, mut is_settling) = (None, None, false);
         // An entry that is looked at from its beginning again needs all that it reads at once.
         if self.parked.is_none() || self.machine.has_begun() {
             self.machine.store_mut().evict();
@@ -62,8 +63,9 @@ impl Replica {
             is_settling = self.machine.store_mut().settle();
             space = self.free_space(now);
             self.machine.store_mut().publish();
-            self.begin_checkpoint(now);
+            quiet = self.begin_checkpoint(now);
         }
+        let scrub = self.scrub(now);
         self.queue_reads();
         // What it proposes is for the next turn's frame.
         let has_more = self.lift_alarm() || self.has_more || is_settling;
@@ -76,6 +78,8 @@ impl Replica {
         Turn {
             wake: space
                 .into_iter()
+                .chain(quiet)
+                .chain(scrub)
                 .chain(retry)
                 .chain(compaction)
                 .chain(asks)
@@ -442,25 +446,34 @@ impl Replica {
         }
     }
 
-    /// Begins a checkpoint of the state just published, if the log has grown enough.
-    fn begin_checkpoint(&mut self, now: Millis) {
+    /// Begins a checkpoint of the state just published, if the log has grown enough, or some and nothing more happens. When
+    /// that may be the case without anything happening.
+    fn begin_checkpoint(&mut self, now: Millis) -> Option<Millis> {
         let (applied, _) = self.machine.applied();
         let entries = applied.0 - self.checkpoint.last.0;
+        if self.checkpoint.quiet.0 != applied {
+            self.checkpoint.quiet = (applied, now.plus(Millis(CHECKPOINT_QUIET_MS)));
+        }
         // A checkpoint writes a page for each leaf that changed: the more of them, the more log it
         // replaces, so that writing checkpoints stays in proportion to writing the log.
         let most = CHECKPOINT_BYTES_MAX.max(self.config.checkpoint_bytes);
         let store = self.machine.store();
         let index = store.changed_index_bytes().min(most);
         let live = self.wal.live_bytes();
+        let since = live - self.checkpoint.covered;
         let unfiled = store.unfiled_bytes() + store.unfiled_index_bytes();
-        let due = live - self.checkpoint.covered >= self.config.checkpoint_bytes.max(index)
+        // What would be replayed does not cost anybody anything to write now.
+        let is_some = since >= self.config.checkpoint_bytes / CHECKPOINT_QUIET_SHARE;
+        let due = since >= self.config.checkpoint_bytes.max(index)
             || entries >= self.config.checkpoint_entries
-            || unfiled >= self.config.checkpoint_unfiled_bytes;
+            || unfiled >= self.config.checkpoint_unfiled_bytes
+            || is_some && now >= self.checkpoint.quiet.1;
         let idle = !self.checkpoint.running
             && now >= self.checkpoint.not_before
             && self.machine.store().is_settled();
         if !due || !idle || entries == 0 || self.stopping != Stopping::No {
-            return;
+            let (_, quiet) = self.checkpoint.quiet;
+            return (is_some && entries > 0 && quiet > now).then_some(quiet);
         }
         // Refused while compaction gives memory back; a later turn tries again.
         if let Ok(cursor) = self.machine.store_mut().checkpoint() {
@@ -472,6 +485,7 @@ impl Replica {
                 self.wal.release(applied, &[]);
             }
         }
+        None
     }
 
     /// A checkpoint is durable, or was given up.
@@ -563,6 +577,9 @@ impl Replica {
         let unlogged = self.inbox.iter().map(|it| it.proposals.len() as u64);
         self.counts.proposals_pending =
             self.waiting.count() + self.forwarded.count() + unlogged.sum::<u64>();
+        self.counts.cache_reads = self.parts.done;
+        self.counts.cache_bytes = self.machine.store().cache_bytes();
+        self.counts.scrub = self.scrub.counts;
         self.published.set_counts(self.counts);
         let readable = self
             .raft

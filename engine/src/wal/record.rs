@@ -364,10 +364,10 @@ pub(super) fn unpack(header: &Header, pages: &[Page], body: &mut Vec<u8>) {
 }
 
 /// Hands each run of a checked body to `on_run`. An error names the byte of the body that makes no sense.
-pub(super) fn each_run(
+pub(super) fn each_run<'b>(
     header: &Header,
-    body: &[u8],
-    mut on_run: impl FnMut(Run<'_>),
+    body: &'b [u8],
+    mut on_run: impl FnMut(Run<'b>),
 ) -> Result<(), usize> {
     let mut rest = body;
     let mut runs = 0;

@@ -286,10 +286,10 @@ fn is_usable(
     }
     let mut reader = SegmentReader::new(slot, name.bytes);
     let stamps = Stamps::new(block.identity.frame_salt(), slot);
-    let Some(pages) = reader.pages(disk, 0, 1)? else {
+    let Some(first) = reader.first_page(disk)? else {
         return Ok(false);
     };
-    let (sectors, _) = pages[0].0.as_chunks::<SECTOR_BYTES>();
+    let (sectors, _) = first.0.as_chunks::<SECTOR_BYTES>();
     let mut offsets = (0..).step_by(SECTOR_BYTES);
     Ok(sectors.iter().all(|sector| {
         matches!(

@@ -7,8 +7,8 @@ use super::record::{FrameKind, Header, each_run, unpack};
 use super::recover::{Progress, Replayed};
 use super::segment::Used;
 use super::superblock::{Place, Superblock};
-use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, read_pages};
-use crate::limits::WAL_READ_BYTES;
+use crate::disk::{Disk, File, Name, PAGE_BYTES, Page, Pages, ReadAhead, read_pages};
+use crate::limits::{WAL_READ_BYTES, WAL_READS_AHEAD};
 use crate::mutant::{Mutant, is_on};
 use crate::run::entries_prefix;
 use crate::types::{HardState, Index, Run, Term};
@@ -45,12 +45,20 @@ pub(super) fn by_generation(
     block: &Superblock,
 ) -> Result<BTreeMap<u64, Place>, Corrupt> {
     let mut places = BTreeMap::new();
+    let slots = names.iter().filter_map(|name| match name.file {
+        Some(File::Wal(slot)) => Some(slot),
+        _ => None,
+    });
+    let firsts: Vec<ReadAhead> = slots.map(SegmentReader::first).collect();
+    disk.read_ahead(&firsts);
     for name in names {
         let Some(File::Wal(slot)) = name.file else {
             continue;
         };
         let mut reader = SegmentReader::new(slot, name.bytes);
-        let Some(header) = reader.header(disk, 0)? else {
+        let first = reader.first_page(disk)?;
+        let header = first.and_then(|page| page.0.first_chunk().and_then(Header::decode));
+        let Some((header, _)) = header else {
             continue;
         };
         if header.is_here(block, slot, 0) {
@@ -79,9 +87,12 @@ impl Header {
 pub(super) struct SegmentReader {
     slot: u64,
     bytes: u64,
+    /// The piece read last.
     window: Pages,
     window_at: u64,
     window_pages: usize,
+    /// Pages of more than one piece, in one.
+    joined: Pages,
 }
 
 impl SegmentReader {
@@ -92,6 +103,7 @@ impl SegmentReader {
             window: Pages::default(),
             window_at: 0,
             window_pages: 0,
+            joined: Pages::default(),
         }
     }
 
@@ -103,43 +115,92 @@ impl SegmentReader {
         count: usize,
     ) -> Result<Option<&[Page]>, Corrupt> {
         let page = PAGE_BYTES as u64;
-        if at + count as u64 * page > self.bytes {
+        let end = at + count as u64 * page;
+        if end > self.bytes {
             return Ok(None);
         }
-        let window_end = self.window_at + self.window_pages as u64 * page;
-        if at < self.window_at || at + count as u64 * page > window_end {
-            self.load(disk, at, count)?;
-            if self.window_pages < count {
+        if !self.has(at) {
+            self.load(disk, at)?;
+        }
+        if end <= self.window_end() {
+            let from = usize::try_from((at - self.window_at) / page).expect("inside the window");
+            return Ok(self.window.as_slice().get(from..from + count));
+        }
+        self.joined.resize(count);
+        let (mut at, mut done) = (at, 0);
+        while at < end {
+            if !self.has(at) {
+                self.load(disk, at)?;
+            }
+            if !self.has(at) {
                 return Ok(None);
             }
+            let until = end.min(self.window_end());
+            let from = usize::try_from((at - self.window_at) / page).expect("inside the window");
+            let some = usize::try_from((until - at) / page).expect("inside the window");
+            let pages = &self.window.as_slice()[from..from + some];
+            self.joined.as_mut_slice()[done..done + some].clone_from_slice(pages);
+            (at, done) = (until, done + some);
         }
-        let from = usize::try_from((at - self.window_at) / page).expect("inside the window");
-        Ok(self.window.as_slice().get(from..from + count))
+        Ok(Some(self.joined.as_slice()))
     }
 
-    fn load(&mut self, disk: &mut dyn Disk, at: u64, count: usize) -> Result<(), Corrupt> {
-        let page = PAGE_BYTES as u64;
-        let rest = usize::try_from((self.bytes - at) / page).unwrap_or(usize::MAX);
-        let want = count.max(WAL_READ_BYTES / PAGE_BYTES).min(rest);
+    fn has(&self, at: u64) -> bool {
+        (self.window_at..self.window_end()).contains(&at)
+    }
+
+    fn window_end(&self) -> u64 {
+        self.window_at + (self.window_pages * PAGE_BYTES) as u64
+    }
+
+    /// Reads the piece that has `at`, and announces those behind it.
+    fn load(&mut self, disk: &mut dyn Disk, at: u64) -> Result<(), Corrupt> {
+        let bytes = WAL_READ_BYTES as u64;
+        let piece = |at: u64| ReadAhead {
+            file: File::Wal(self.slot),
+            offset: at,
+            pages: usize::try_from(bytes.min(self.bytes - at)).expect("a piece") / PAGE_BYTES,
+        };
+        let own = piece(at - at % bytes);
+        let behind = (1..=WAL_READS_AHEAD as u64).map(|number| own.offset + number * bytes);
+        let behind = behind.take_while(|at| *at < self.bytes).map(piece);
+        let behind: Vec<ReadAhead> = behind.filter(|read| read.pages > 0).collect();
+        disk.read_ahead(&behind);
         let mut into = core::mem::take(&mut self.window);
-        into.resize(want);
-        let (pages, bytes) = read_pages(disk, File::Wal(self.slot), at, into)?;
+        into.resize(own.pages);
+        let (pages, bytes) = read_pages(disk, own.file, own.offset, into)?;
         self.window = pages;
-        self.window_at = at;
+        self.window_at = own.offset;
         self.window_pages = bytes / PAGE_BYTES;
         Ok(())
     }
 
-    /// The header at `at`, if a whole one is there.
-    pub(super) fn header(
-        &mut self,
-        disk: &mut dyn Disk,
-        at: u64,
-    ) -> Result<Option<Header>, Corrupt> {
-        let pages = self.pages(disk, at, 1)?;
-        Ok(pages
-            .and_then(|pages| pages[0].0.first_chunk().and_then(Header::decode))
-            .map(|(header, _)| header))
+    /// The first page, without what is behind it.
+    pub(super) fn first_page(&mut self, disk: &mut dyn Disk) -> Result<Option<&Page>, Corrupt> {
+        let first = Self::first(self.slot);
+        if self.bytes < PAGE_BYTES as u64 {
+            return Ok(None);
+        }
+        let mut into = core::mem::take(&mut self.window);
+        into.resize(first.pages);
+        let (pages, bytes) = read_pages(disk, first.file, first.offset, into)?;
+        self.window = pages;
+        self.window_at = 0;
+        self.window_pages = bytes / PAGE_BYTES;
+        Ok(self
+            .window
+            .as_slice()
+            .first()
+            .filter(|_| self.window_pages > 0))
+    }
+
+    /// The read of `first_page`, to be announced.
+    fn first(slot: u64) -> ReadAhead {
+        ReadAhead {
+            file: File::Wal(slot),
+            offset: 0,
+            pages: 1,
+        }
     }
 }
 
@@ -242,11 +303,11 @@ impl Walk<'_> {
         };
         let mut gap = None;
         let mut on_event = |event: Replayed<'_>| (self.on_event)(event, disk);
-        let kept = kept_upto(header, body);
-        let mut kept = kept.iter();
-        let read = each_run(header, body, |run| {
+        let mut runs = Vec::new();
+        let read = each_run(header, body, |run| runs.push(run));
+        let kept = kept_upto(&runs);
+        for (run, upto) in runs.into_iter().zip(kept) {
             // The frame's commit may mean an entry that replaces this run's in this very frame.
-            let upto = kept.next().copied().unwrap_or_default();
             let commit = match is_on(Mutant::CommitReplaced) {
                 true => header.hard.commit,
                 false => header.hard.commit.min(upto),
@@ -257,7 +318,7 @@ impl Walk<'_> {
             };
             gap = gap.or(log.hand(&run, hard, &mut on_event));
             end.last_term = run.term;
-        });
+        }
         if let Err(at) = read {
             return Err(rotten(Rot::Senseless {
                 sequence: header.sequence,
@@ -298,16 +359,14 @@ impl Walk<'_> {
 }
 
 /// For each run of a frame: the last entry that no later run of the frame replaces.
-fn kept_upto(header: &Header, body: &[u8]) -> Vec<Index> {
-    let mut firsts = Vec::new();
-    // Senseless bytes are told by the next look at them.
-    let _ = each_run(header, body, |run| firsts.push(run.first));
+fn kept_upto(runs: &[Run<'_>]) -> Vec<Index> {
+    let mut kept = vec![Index(u64::MAX); runs.len()];
     let mut upto = Index(u64::MAX);
-    for first in firsts.iter_mut().rev() {
-        let own = core::mem::replace(first, upto);
-        upto = upto.min(own.previous());
+    for (kept, run) in kept.iter_mut().zip(runs).rev() {
+        *kept = upto;
+        upto = upto.min(run.first.previous());
     }
-    firsts
+    kept
 }
 
 /// The frame at `at`, if it is whole and continues the log; its body is in `body`. Otherwise `verdict.rs` says what it is.

@@ -252,6 +252,7 @@ impl Scrape<'_> {
     }
 
     fn feed_loops(&self, name: &str, family: &mut Family<'_>) {
+        let counts = self.registry.published.counts();
         let value = match name {
             "basalt_build_info" => return family.value(&[version::BASALT], 1.0),
             "basalt_net_connections" => {
@@ -262,6 +263,11 @@ impl Scrape<'_> {
             "basalt_net_received_bytes_total" => self.sum_stats(|stats| &stats.received_bytes),
             "basalt_net_sent_bytes_total" => self.sum_stats(|stats| &stats.sent_bytes),
             "basalt_net_turns_total" => self.sum_stats(|stats| &stats.turns),
+            "basalt_scrub_damages_total" => counts.scrub.damages as f64,
+            "basalt_scrub_passes_total" => counts.scrub.passes as f64,
+            "basalt_scrub_read_bytes_total" => counts.scrub.bytes as f64,
+            "basalt_store_cache_bytes" => counts.cache_bytes as f64,
+            "basalt_store_cache_misses_total" => counts.cache_reads as f64,
             "basalt_net_accept_pauses_total" => self.sum_stats(|stats| &stats.accept_pauses),
             _ => return,
         };

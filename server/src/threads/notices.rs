@@ -68,6 +68,10 @@ pub(super) fn tell(notice: Notice, metrics: &EngineMetrics) {
                 ),
             }
         }
+        Notice::Damaged(damage) => tracing::error!(
+            error = %damage,
+            "the scrub found damaged data on the disk; serving goes on until a request needs it"
+        ),
         Notice::AlarmLifted { used } => tracing::info!(
             "current-db-size-in-use-bytes" = used,
             "disarming the NOSPACE alarm"

@@ -302,6 +302,7 @@ impl Node {
             quota_bytes: -1,
             auto_disarm: true,
             auto_compaction: None,
+            scrub_first: None,
             checkpoint_bytes: u64::MAX,
             checkpoint_entries: self.settings.checkpoint_entries,
             checkpoint_unfiled_bytes: self.settings.checkpoint_unfiled_bytes,

@@ -9,13 +9,15 @@ use rkyv::util::AlignedVec;
 
 use super::archive::{CheckedPage, Sealed};
 use crate::disk::{
-    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, read_pages, remove_if_there,
+    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Pages, copied, each_piece, read_pages,
+    remove_if_there,
 };
-use crate::limits::INDEX_READ_BYTES;
+use crate::limits::{INDEX_GAP_BYTES, INDEX_READ_BYTES, INDEX_STRETCH_BYTES_MAX};
 use crate::mvcc::revlog::BadSegment;
 use crate::mvcc::revlog::file::{fill, read_whole, temp};
 use crate::mvcc::revlog::record::{long, word};
 use crate::mvcc::tree::PageRef;
+use crate::mvcc::wants::PartRead;
 
 /// A file of pages, and where they lie in it.
 pub(crate) struct IndexFile {
@@ -50,14 +52,11 @@ pub(crate) struct IndexFileRef {
     pub(crate) digest: u32,
 }
 
-/// Some pages of a file in one read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PageRead {
-    /// One of them.
-    pub(crate) page: PageRef,
-    pub(crate) offset: u64,
-    /// In pages of the disk. Where there are more than `page` needs its neighbours are of use too.
-    pub(crate) pages: u32,
+/// Some wanted pages of a file, in one read.
+pub(super) struct Stretch {
+    pub(super) read: PartRead,
+    /// How many of those that were asked for.
+    pub(super) wanted: usize,
 }
 
 /// A file in the making.
@@ -92,7 +91,7 @@ impl IndexFile {
         };
         let end = end.ok_or(rotten(0))?;
         let read = read_whole(disk, file, end, pages)?.ok_or(rotten(end))?;
-        let table: Vec<u8> = read.as_slice().iter().flat_map(|page| page.0).collect();
+        let table = copied(&read, 0, read.bytes());
         let (body, digest) = table.split_last_chunk::<4>().ok_or(rotten(end))?;
         let digest = u32::from_le_bytes(*digest);
         let tail = &table[table.len() - TAIL_BYTES..];
@@ -116,7 +115,7 @@ impl IndexFile {
     }
 
     /// What a checkpoint says of it.
-    pub(super) fn named(&self) -> IndexFileRef {
+    pub(crate) fn named(&self) -> IndexFileRef {
         IndexFileRef {
             number: self.number,
             bytes: self.end + (table_pages(self.rows.len()) * PAGE_BYTES) as u64,
@@ -143,7 +142,7 @@ impl IndexFile {
     }
 
     /// How `page` is read; with its neighbours, if `is_wide`. `None` if there is no such page.
-    pub(super) fn read(&self, page: PageRef, is_wide: bool) -> Option<PageRead> {
+    pub(super) fn read(&self, page: PageRef, is_wide: bool) -> Option<PartRead> {
         let at = page.page as usize;
         self.rows.get(at)?;
         let (mut start, mut end) = self.extent(at);
@@ -151,20 +150,53 @@ impl IndexFile {
             start -= start % INDEX_READ_BYTES;
             end = end.max(self.end.min(start + INDEX_READ_BYTES));
         }
+        Some(self.part(page, start, end))
+    }
+
+    /// Reads of all these pages, which ascend: one for each stretch of them with small gaps only.
+    pub(super) fn reads(&self, pages: &[PageRef]) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut begin = 0;
+        let mut extents = (0, 0);
+        for (index, page) in pages.iter().enumerate() {
+            let (start, end) = self.extent(page.page as usize);
+            let goes_on = index > begin
+                && start - extents.1 <= INDEX_GAP_BYTES
+                && end - extents.0 <= INDEX_STRETCH_BYTES_MAX;
+            extents = if goes_on {
+                (extents.0, end)
+            } else {
+                (start, end)
+            };
+            if goes_on {
+                stretches.pop();
+            } else {
+                begin = index;
+            }
+            stretches.push(Stretch {
+                read: self.part(pages[begin], extents.0, extents.1),
+                wanted: pages[begin..=index].len(),
+            });
+        }
+        stretches
+    }
+
+    fn part(&self, page: PageRef, start: u64, end: u64) -> PartRead {
         let unit = PAGE_BYTES as u64;
         let offset = start - start % unit;
         let pages = (end - offset).div_ceil(unit);
-        Some(PageRead {
-            page,
+        PartRead {
+            need: page.into(),
+            file: File::Segment(self.number),
             offset,
             pages: u32::try_from(pages).expect("a page has one long key or a few short ones"),
-        })
+        }
     }
 
-    /// The numbers of the pages that a read brings.
-    pub(super) fn pages_in(&self, read: &PageRead) -> Range<usize> {
+    /// The numbers of the pages that a read for `page` brings.
+    pub(super) fn pages_in(&self, page: PageRef, read: &PartRead) -> Range<usize> {
         let last = read.offset + u64::from(read.pages) * PAGE_BYTES as u64;
-        let page = read.page.page as usize;
+        let page = page.page as usize;
         if last < read.offset + INDEX_READ_BYTES && last < self.end {
             return page..page + 1;
         }
@@ -178,27 +210,33 @@ impl IndexFile {
         first..end
     }
 
-    /// The archive of a page that lies in `bytes`, which were read from `offset` on.
+    /// The archive of a page that lies in the first `bytes` bytes of `read`, which begin at `offset` of the file.
     ///
     /// # Errors
     /// It is not what was written.
     pub(super) fn archive(
         &self,
         page: usize,
-        bytes: &[u8],
+        read: &Pages,
+        bytes: usize,
         offset: u64,
     ) -> Result<AlignedVec, BadSegment> {
         let (start, end) = self.extent(page);
-        let found = start.checked_sub(offset).and_then(|from| {
+        let place = start.checked_sub(offset).and_then(|from| {
             let from = usize::try_from(from).ok()?;
             let until = usize::try_from(end - offset).ok()?;
-            bytes.get(from..until)
+            (until <= bytes).then_some(from..until)
         });
         let row = &self.rows[page];
-        let whole = found.filter(|whole| crc32c::crc32c(whole) == row.digest);
-        let whole = whole.ok_or_else(|| self.rotten(page))?;
         let mut archive = AlignedVec::new();
-        archive.extend_from_slice(&whole[..row.bytes as usize]);
+        if let Some(place) = place {
+            archive.reserve_exact(place.len());
+            each_piece(read, place, |piece| archive.extend_from_slice(piece));
+        }
+        if archive.is_empty() || crc32c::crc32c(&archive) != row.digest {
+            return Err(self.rotten(page));
+        }
+        archive.resize(row.bytes as usize, 0);
         Ok(archive)
     }
 
@@ -217,46 +255,47 @@ impl IndexFile {
     /// The first page that is not what was written.
     pub(crate) fn check_all(&self, disk: &mut dyn Disk, revision: i64) -> Result<(), BadSegment> {
         let mut page = 0;
-        while page < self.rows.len() {
-            let at = PageRef {
-                file: 0,
-                page: u32::try_from(page).expect("pages are numbered by u32"),
-            };
-            let read = self.read(at, true).expect("there is this page");
-            let bytes = read_bytes(disk, File::Segment(self.number), &read)?;
-            let within = self.pages_in(&read);
-            for page in page..within.end {
-                let archive = self.archive(page, &bytes, read.offset)?;
-                CheckedPage::open(&archive, revision).map_err(|_| self.rotten(page))?;
-            }
-            page = within.end.max(page + 1);
+        while let Some((next, _)) = self.check_from(disk, page, revision)? {
+            page = next;
         }
         Ok(())
     }
+
+    /// Reads a stretch from `page` on; answers which page comes behind it, and how many bytes that took. `None` behind
+    /// the last page.
+    ///
+    /// # Errors
+    /// As `check_all`.
+    pub(crate) fn check_from(
+        &self,
+        disk: &mut dyn Disk,
+        page: usize,
+        revision: i64,
+    ) -> Result<Option<(usize, u64)>, BadSegment> {
+        let at = PageRef {
+            file: 0,
+            page: u32::try_from(page).expect("pages are numbered by u32"),
+        };
+        let Some(read) = self.read(at, true) else {
+            return Ok(None);
+        };
+        let (pages, bytes) = read_now(disk, &read)?;
+        let within = self.pages_in(at, &read);
+        for page in page..within.end {
+            let archive = self.archive(page, &pages, bytes, read.offset)?;
+            CheckedPage::open(&archive, revision).map_err(|_| self.rotten(page))?;
+        }
+        Ok(Some((within.end.max(page + 1), pages.bytes() as u64)))
+    }
 }
 
-/// Reads now.
+/// Reads it now; answers how many bytes of the pages are the file's.
 ///
 /// # Errors
 /// The disk's.
-pub(super) fn read_bytes(
-    disk: &mut dyn Disk,
-    file: File,
-    read: &PageRead,
-) -> Result<Vec<u8>, BadSegment> {
+pub(super) fn read_now(disk: &mut dyn Disk, read: &PartRead) -> Result<(Pages, usize), DiskError> {
     let into = Pages::zeroed(read.pages as usize);
-    let (pages, bytes) = read_pages(disk, file, read.offset, into)?;
-    Ok(bytes_of(&pages, bytes))
-}
-
-/// The first `bytes` of the pages in one piece.
-pub(crate) fn bytes_of(pages: &Pages, bytes: usize) -> Vec<u8> {
-    let mut whole = Vec::with_capacity(pages.bytes());
-    for Page(page) in pages.as_slice() {
-        whole.extend_from_slice(page);
-    }
-    whole.truncate(bytes);
-    whole
+    read_pages(disk, read.file, read.offset, into)
 }
 
 impl IndexFileWriter {

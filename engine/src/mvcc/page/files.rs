@@ -4,10 +4,11 @@ use std::sync::Arc;
 use rkyv::util::AlignedVec;
 
 use super::archive::CheckedPage;
-use super::file::{IndexFile, PageRead, read_bytes};
-use crate::disk::{Disk, File};
+use super::file::{IndexFile, Stretch, read_now};
+use crate::disk::{Disk, File, Pages};
 use crate::mvcc::revlog::BadSegment;
 use crate::mvcc::tree::{Leaf, PageRef};
+use crate::mvcc::wants::{NeedRead, PartRead};
 
 /// The files to which the index refers, by what `PageRef::file` calls them.
 #[derive(Clone, Default)]
@@ -37,35 +38,76 @@ impl IndexFiles {
     }
 
     /// How a page is read; with its neighbours, if `is_wide`. `None` once no tree refers to it.
-    pub(crate) fn read(&self, page: PageRef, is_wide: bool) -> Option<PageRead> {
+    pub(crate) fn read(&self, page: PageRef, is_wide: bool) -> Option<PartRead> {
         self.files.get(&page.file)?.file.read(page, is_wide)
     }
 
-    /// The leaves of the pages that a read brought. `revision` is the newest, and `segments` how many
-    /// segments the log has made.
+    /// Reads of all these pages that a tree may refer to, stretches of them in one, and how many of them each brings: those
+    /// of the first come first.
+    pub(crate) fn reads(&self, pages: &BTreeSet<PageRef>) -> Vec<(PartRead, Vec<PageRef>)> {
+        let pages: Vec<PageRef> = pages.iter().copied().collect();
+        let mut reads = Vec::new();
+        for pages in pages.chunk_by(|a, b| a.file == b.file) {
+            let Some(known) = self.files.get(&pages[0].file) else {
+                continue;
+            };
+            let mut rest = pages;
+            for Stretch { read, wanted } in known.file.reads(pages) {
+                let (own, behind) = rest.split_at(wanted);
+                reads.push((read, own.to_vec()));
+                rest = behind;
+            }
+        }
+        reads
+    }
+
+    /// The leaves of the pages that a read for `page` brought, of which the file has so many `bytes`; with its neighbours,
+    /// if the read has them. `revision` is the newest, and `segments` how many segments the log has made.
     ///
     /// # Errors
     /// A page is not what was written.
     pub(crate) fn leaves(
         &self,
-        read: &PageRead,
-        bytes: &[u8],
+        page: PageRef,
+        read: &PartRead,
+        (pages, bytes): (&Pages, usize),
         revision: i64,
         segments: usize,
     ) -> Result<Vec<(PageRef, Leaf)>, BadSegment> {
-        let Some(known) = self.files.get(&read.page.file) else {
+        let Some(known) = self.files.get(&page.file) else {
             return Ok(Vec::new());
         };
-        let leaf = |page: usize| {
-            let archive = known.file.archive(page, bytes, read.offset)?;
-            let checked = CheckedPage::open(&archive, revision).ok();
-            let checked = checked.filter(|page| (page.last_segment() as usize) < segments);
-            let checked = checked.ok_or_else(|| known.file.rotten(page))?;
-            let page = u32::try_from(page).expect("pages are numbered by u32");
-            let page = PageRef { page, ..read.page };
-            Ok((page, checked.leaf()))
-        };
-        known.file.pages_in(read).map(leaf).collect()
+        let numbers = known.file.pages_in(page, read);
+        let refs = numbers.map(|number| PageRef {
+            page: u32::try_from(number).expect("pages are numbered by u32"),
+            ..page
+        });
+        refs.map(|page| {
+            let leaf = self.leaf(page, read, (pages, bytes), revision, segments)?;
+            Ok((page, leaf))
+        })
+        .collect()
+    }
+
+    /// The leaf of one page that a read brought; as `leaves`.
+    ///
+    /// # Errors
+    /// The page is not what was written.
+    pub(crate) fn leaf(
+        &self,
+        page: PageRef,
+        read: &PartRead,
+        (pages, bytes): (&Pages, usize),
+        revision: i64,
+        segments: usize,
+    ) -> Result<Leaf, BadSegment> {
+        let file = &self.files[&page.file].file;
+        let number = page.page as usize;
+        let archive = file.archive(number, pages, bytes, read.offset)?;
+        let checked = CheckedPage::open(&archive, revision).ok();
+        let checked = checked.filter(|page| (page.last_segment() as usize) < segments);
+        let checked = checked.ok_or_else(|| file.rotten(number))?;
+        Ok(checked.leaf())
     }
 
     /// Whether a key of a page has a lease.
@@ -120,6 +162,11 @@ impl IndexFiles {
         self.files.iter().map(|(file, known)| (*file, known))
     }
 
+    /// The files themselves.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<IndexFile>> {
+        self.files.values().map(|known| &known.file)
+    }
+
     /// A checkpoint is durable that refers to these files.
     pub(crate) fn on_checkpoint(&mut self, named: IndexFiles) {
         self.files = named.files;
@@ -136,10 +183,11 @@ impl IndexFiles {
     }
 }
 
-/// Copies pages of the same files one after the other: each stretch is read once.
+/// Copies pages, those of each file in about the order in which they lie there: each stretch is read once.
 #[derive(Default)]
 pub(super) struct Copier {
-    window: Option<(PageRead, Vec<u8>)>,
+    /// Of each file the stretch read last.
+    windows: BTreeMap<u32, (PartRead, Pages, usize)>,
 }
 
 impl Copier {
@@ -155,15 +203,19 @@ impl Copier {
     ) -> Result<AlignedVec, BadSegment> {
         let file = &files.files[&page.file].file;
         let at = page.page as usize;
-        let is_there = self.window.as_ref().is_some_and(|(read, _)| {
-            read.page.file == page.file && file.pages_in(read).contains(&at)
-        });
-        if !is_there {
-            let read = file.read(page, true).expect("the index refers to it");
-            let bytes = read_bytes(disk, File::Segment(file.number), &read)?;
-            self.window = Some((read, bytes));
-        }
-        let (read, bytes) = self.window.as_ref().expect("just read");
-        file.archive(at, bytes, read.offset)
+        let has = |read: &PartRead| match read.need {
+            NeedRead::Page(first) => file.pages_in(first, read).contains(&at),
+            NeedRead::Frame { .. } => false,
+        };
+        let window = match self.windows.remove(&page.file) {
+            Some(window) if has(&window.0) => window,
+            _ => {
+                let read = file.read(page, true).expect("the index refers to it");
+                let (pages, bytes) = read_now(disk, &read)?;
+                (read, pages, bytes)
+            }
+        };
+        let (read, pages, bytes) = self.windows.entry(page.file).or_insert(window);
+        file.archive(at, pages, *bytes, read.offset)
     }
 }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use rkyv::util::AlignedVec;
 
 use super::archive::{CheckedPage, PageBuilder};
-use super::file::{IndexFileWriter, read_bytes};
+use super::file::{IndexFileWriter, read_now};
 use super::load::{IndexLoad, LoadedIndex};
 use super::table::{TableRow, TableWriter};
 use crate::disk::{Disk, File, mem::MemDisk};
@@ -117,8 +117,9 @@ pub(super) fn read_index(
     let mut found = Vec::new();
     for page in pages {
         let read = files.read(page, page.page % 3 == 0)?;
-        let bytes = read_bytes(disk, files.file_of(page)?, &read).ok()?;
-        let leaves = files.leaves(&read, &bytes, REVISION, SEGMENTS).ok()?;
+        let (pages, bytes) = read_now(disk, &read).ok()?;
+        let got = (&pages, bytes);
+        let leaves = files.leaves(page, &read, got, REVISION, SEGMENTS).ok()?;
         let (_, leaf) = leaves.iter().find(|(at, _)| *at == page)?;
         found.extend(entries_of(leaf));
     }

@@ -17,7 +17,7 @@ mod table;
 
 pub use archive::BadPage;
 pub(super) use cursor::{IndexCursor, IndexWritten};
-pub(super) use file::{PageRead, bytes_of};
+pub(super) use file::IndexFile;
 pub(super) use files::IndexFiles;
 pub(super) use load::{IndexLoad, LoadedIndex};
 pub use table::BadIndex;

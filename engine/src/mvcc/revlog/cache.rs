@@ -50,6 +50,11 @@ impl RevLog {
         });
     }
 
+    /// Bytes of records in memory that lie in files too.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.cache.bytes
+    }
+
     /// A body that has a file is replaced: what of it was in memory counts no more.
     pub(super) fn forget(&mut self, body: &Body, bytes: u64) {
         self.cache.bytes -= match body {

@@ -71,6 +71,13 @@ impl Directory {
         chunk.places.as_ref()?.get(id.0 as usize % CHUNK)
     }
 
+    /// The files that hold segments.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Arc<SegmentFile>> {
+        let places = self.chunks.iter().filter_map(|chunk| chunk.places.as_ref());
+        let places = places.flat_map(|places| places.iter());
+        places.filter_map(|place| place.file.clone())
+    }
+
     /// Where reads note what they miss.
     pub(crate) fn wants(&self) -> &Arc<Wants> {
         &self.wants

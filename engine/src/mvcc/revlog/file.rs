@@ -8,8 +8,8 @@ use super::directory::Body;
 use super::frame::{Frame, FrameAt, FrameBuilder};
 use super::record::{long, word};
 use crate::disk::{
-    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, copied, read_pages,
-    remove_if_there,
+    Disk, DiskAnswer, DiskError, DiskOp, File, PAGE_BYTES, Page, Pages, ReadAhead, copied,
+    read_pages, remove_if_there,
 };
 use crate::mvcc::wants::{NeedRead, PartRead};
 
@@ -176,6 +176,15 @@ impl SegmentFile {
         let made = remove_if_there(disk, temp(number));
         remove_if_there(disk, File::Segment(number))?;
         made
+    }
+
+    /// What `open` reads first, and most often all; `None` if there is no such page.
+    pub(crate) fn last_page(named: &FileRef) -> Option<ReadAhead> {
+        Some(ReadAhead {
+            file: File::Segment(named.number),
+            offset: named.bytes.checked_sub(PAGE_BYTES as u64)?,
+            pages: 1,
+        })
     }
 
     /// Reads the table of the file that a checkpoint names.

@@ -268,14 +268,37 @@ fn a_checkpoint_does_not_follow_on_the_heels_of_another() {
     let mut rig = Rig::new(bounded);
     let mut taken = Vec::new();
     for _ in 0..400 {
-        // A frame of one page each.
+        // A frame of one page each, and no time passes.
         rig.put("a", "1");
-        rig.settle();
+        while rig.step().1 {}
         taken.push(rig.replica.checkpoint.last);
     }
     taken.dedup();
     // 1.6 MB of log.
     assert!((5..=9).contains(&taken.len()), "{taken:?}");
+}
+
+/// A start after a quiet time replays next to nothing: what would be is covered while nobody wants anything.
+#[test]
+fn a_member_that_is_left_alone_writes_a_checkpoint_and_only_one() {
+    let mut rig = Rig::new(ReplicaConfig {
+        checkpoint_bytes: 640 << 10,
+        ..config()
+    });
+    for _ in 0..10 {
+        rig.put("a", "1");
+        while rig.step().1 {}
+    }
+    assert_eq!(rig.replica.checkpoint.last, Index(0));
+    let began = rig.now;
+    rig.settle();
+    assert!(rig.now.0 - began.0 >= crate::limits::CHECKPOINT_QUIET_MS);
+    let (applied, _) = rig.replica.machine.applied();
+    assert_eq!(rig.replica.checkpoint.last, applied);
+    // Less than what is worth it.
+    rig.put("a", "1");
+    rig.settle();
+    assert_eq!(rig.replica.checkpoint.last, applied);
 }
 
 /// A checkpoint that cannot be written costs nothing but itself: the member goes on and tries again later.
