@@ -9,7 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 func main() {
@@ -27,10 +30,33 @@ func main() {
 			os.Exit(2)
 		}
 	}()
+	a, b := newTarget(*first, *etcdctl), newTarget(*second, *etcdctl)
+	a.awaitStorageVersion()
+	b.awaitStorageVersion()
 	if *rolls > 0 {
-		os.Exit(random(newTarget(*first, *etcdctl), newTarget(*second, *etcdctl), *seed, *rolls))
+		os.Exit(random(a, b, *seed, *rolls))
 	}
-	os.Exit(run(newTarget(*first, *etcdctl), newTarget(*second, *etcdctl), *script, *verbose))
+	os.Exit(run(a, b, *script, *verbose))
+}
+
+// awaitStorageVersion waits until a fresh server has raised its storage to its own version, which etcd does some time after it
+// says that it is ready.
+func (t target) awaitStorageVersion() {
+	for until := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		status := t.send("Maintenance/Status", &pb.StatusRequest{})
+		if len(status.Messages) == 1 {
+			fields, _ := status.Messages[0].(map[string]any)
+			storage, _ := fields["storageVersion"].(string)
+			version, _ := fields["version"].(string)
+			minor, isWhole := strings.CutSuffix(storage, ".0")
+			if isWhole && strings.HasPrefix(version, minor+".") {
+				return
+			}
+		}
+		if time.Now().After(until) {
+			panic(fmt.Sprintf("%s does not raise its storage version: %s", t.address, status.text()))
+		}
+	}
 }
 
 func run(a, b target, script string, verbose bool) int {
