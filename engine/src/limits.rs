@@ -341,6 +341,9 @@ pub const WATCH_MAIL_BYTES_MAX: usize = 16 << 20;
 /// stream in few pieces; passed by one message.
 pub const WATCH_STREAM_OVER_BYTES: usize = 256 << 10;
 
+/// Events of one message from which on all receivers share their bytes: smaller ones cost less to copy than to share.
+pub const WATCH_SHARED_BYTES_MIN: usize = 128 << 10;
+
 /// Places in the log from which watchers of one loop catch up at a time; further ones share the nearest place before them.
 pub const WATCH_PASSES_MAX: usize = 32;
 

@@ -16,6 +16,8 @@ pub const WAITING_ANSWERS_BYTES_MAX: usize = 4 << 20;
 /// Queued answers are moved to the output buffer up to this many bytes at a time, so that a small answer never waits
 /// behind more than that.
 pub const OUT_FILL_BYTES: usize = 256 << 10;
+/// Bytes of data that streams share that a stream copies at a time.
+pub const SHARED_STEP_BYTES: usize = 64 << 10;
 /// Queued bytes of one stream above which its sender is told to wait.
 pub const STREAM_QUEUE_FULL_BYTES: usize = 64 << 10;
 /// Keys of streams that are gone which the schedule of a connection may hold beside those of open ones.

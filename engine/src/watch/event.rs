@@ -1,8 +1,12 @@
+use std::ops::Range;
+use std::sync::Arc;
+
 use basalt_pb::hot::{
     self, Header, Malformed, Wire, begin_nested, end_nested, put_bool_field, put_bytes_field,
     put_int_field, write_header, write_key_value_field,
 };
 
+use crate::limits::WATCH_SHARED_BYTES_MIN;
 use crate::mvcc::{Change, Record};
 use crate::query::write_record;
 
@@ -18,7 +22,10 @@ pub struct Message<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind<'a> {
     /// Encoded `events` fields.
-    Events { events: &'a [u8], is_fragment: bool },
+    Events {
+        events: &'a Events<'a>,
+        is_fragment: bool,
+    },
     /// The watcher is there.
     Created,
     /// It is over, because the client said so.
@@ -31,19 +38,50 @@ pub(super) enum Kind<'a> {
     Progress,
 }
 
+/// Encoded `events` fields, a part of what a group is to see.
+#[derive(Clone, Debug)]
+pub(super) struct Events<'a> {
+    pub(super) whole: &'a Arc<Vec<u8>>,
+    pub(super) range: Range<usize>,
+    /// Events in it.
+    pub(super) count: u32,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        &self.whole[self.range.clone()]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+}
+
 impl Message<'_> {
     /// Appends it.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_own(out);
+        if let Kind::Events { events, .. } = self.kind {
+            out.extend_from_slice(events.bytes());
+        }
+    }
+
+    /// What all receivers of the message share, at its end, if that is so much that it should not be copied for each.
+    pub fn shared(&self) -> Option<(&Arc<Vec<u8>>, Range<usize>)> {
+        match self.kind {
+            Kind::Events { events, .. } if events.range.len() >= WATCH_SHARED_BYTES_MIN => {
+                Some((events.whole, events.range.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Appends what comes before the events.
+    pub fn write_own(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.header);
         put_int_field(out, 2, self.watch_id);
         match self.kind {
-            Kind::Events {
-                events,
-                is_fragment,
-            } => {
-                put_bool_field(out, 7, is_fragment);
-                out.extend_from_slice(events);
-            }
+            Kind::Events { is_fragment, .. } => put_bool_field(out, 7, is_fragment),
             Kind::Created => put_bool_field(out, 3, true),
             Kind::Canceled => put_bool_field(out, 4, true),
             Kind::Refused(reason) => {
@@ -68,7 +106,7 @@ impl Message<'_> {
                 is_fragment,
             } => {
                 let id = if self.watch_id == 0 { 0 } else { id };
-                self.header.len() + id + 2 * usize::from(is_fragment) + events.len()
+                self.header.len() + id + 2 * usize::from(is_fragment) + events.range.len()
             }
             Kind::Refused(reason) => self.header.len() + id + 8 + reason.len(),
             _ => self.header.len() + id + 16,
@@ -112,24 +150,37 @@ pub(super) fn write_event(out: &mut Vec<u8>, change: &Change<'_>, before: Option
 
 /// Cuts encoded events into pieces that are below `bytes_max` with `base_bytes` of other fields, or hold
 /// one event; as etcd cuts them.
-pub(super) fn fragments(
-    events: &[u8],
+pub(super) fn fragments<'a>(
+    events: &Events<'a>,
     base_bytes: usize,
     bytes_max: usize,
-) -> Result<Vec<&[u8]>, Malformed> {
+) -> Result<Vec<Events<'a>>, Malformed> {
     let mut pieces = Vec::new();
-    let (mut start, mut end) = (0, 0);
-    let mut wire = Wire::new(events);
+    let (
+        whole,
+        Range {
+            start: from,
+            end: to,
+        },
+    ) = (events.whole, events.range.clone());
+    let (mut start, mut end, mut count) = (from, from, 0);
+    let mut wire = Wire::new(events.bytes());
+    let piece = |range, count| Events {
+        whole,
+        range,
+        count,
+    };
     while wire.tag()?.is_some() {
         wire.bytes()?;
-        let next = events.len() - wire.remaining();
+        let next = to - wire.remaining();
         if end > start && base_bytes + (next - start) >= bytes_max {
-            pieces.push(&events[start..end]);
-            start = end;
+            pieces.push(piece(start..end, count));
+            (start, count) = (end, 0);
         }
         end = next;
+        count += 1;
     }
-    pieces.push(&events[start..end]);
+    pieces.push(piece(start..end, count));
     Ok(pieces)
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::event::write_event;
+use super::event::{Events, write_event};
 use super::group::{GroupEntry, GroupHeld};
 use super::index::Index;
 use crate::mvcc::{Change, NeedRead, View};
@@ -19,8 +20,8 @@ pub(super) struct Gather {
 /// What one group is to see.
 pub(super) struct Gathered {
     pub(super) group: GroupHeld,
-    /// `events` fields.
-    events: Vec<u8>,
+    /// `events` fields; ours alone until all are gathered.
+    events: Arc<Vec<u8>>,
     count: u32,
     /// The revisions in it: where in `events` each begins, and how many events are before it.
     revisions: Vec<(i64, usize, u32)>,
@@ -76,14 +77,15 @@ impl Gather {
         for group in found.drain(..) {
             let before = before.as_ref().filter(|_| group.entry().wants_prev_kv());
             let gathered = self.of(group);
-            let start = gathered.events.len();
+            let events = Arc::get_mut(&mut gathered.events).expect("nobody has it yet");
+            let start = events.len();
             let main = record.mod_revision.main;
             if gathered.revisions.last().is_none_or(|last| last.0 != main) {
                 gathered.revisions.push((main, start, gathered.count));
             }
-            write_event(&mut gathered.events, change, before);
+            write_event(events, change, before);
             gathered.count += 1;
-            let bytes = gathered.events.len() - start;
+            let bytes = events.len() - start;
             self.bytes += bytes;
         }
         self.found = found;
@@ -99,7 +101,7 @@ impl Gather {
         if place == groups.len() {
             groups.push(Gathered {
                 group,
-                events: Vec::new(),
+                events: Arc::default(),
                 count: 0,
                 revisions: Vec::new(),
             });
@@ -109,12 +111,17 @@ impl Gather {
 }
 
 impl Gathered {
-    /// The events from revision `next` on, encoded, and how many they are.
-    pub(super) fn events_from(&self, next: i64) -> (&[u8], u32) {
+    /// The events from revision `next` on, encoded.
+    pub(super) fn events_from(&self, next: i64) -> Events<'_> {
         let first = self.revisions.partition_point(|it| it.0 < next);
-        match self.revisions.get(first) {
-            Some((_, at, before)) => (&self.events[*at..], self.count - before),
-            None => (&[], 0),
+        let (at, before) = match self.revisions.get(first) {
+            Some((_, at, before)) => (*at, *before),
+            None => (self.events.len(), self.count),
+        };
+        Events {
+            whole: &self.events,
+            range: at..self.events.len(),
+            count: self.count - before,
         }
     }
 }

@@ -213,8 +213,8 @@ impl<A: Copy> Watchers<A> {
             let watcher = &self.watchers[number];
             let next = watcher.next.max(done + 1);
             if watcher.state == State::behind(pass) {
-                let (events, count) = gathered.events_from(next);
-                if !events.is_empty() && !self.deliver(number, header, (events, count), out) {
+                let events = gathered.events_from(next);
+                if !events.is_empty() && !self.deliver(number, header, &events, out) {
                     self.stall(number, next);
                 }
             }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::dispatch::{Hub, Left, Letter};
-use super::event::{Kind, Message, fragments, header};
+use super::event::{Events, Kind, Message, fragments, header};
 use super::group::{GroupEntry, GroupHeld, Wanted};
 use super::ids::Ids;
 use super::pass::Pass;
@@ -312,7 +312,7 @@ impl<A: Copy> Watchers<A> {
         &mut self,
         number: u32,
         header: &[u8],
-        (events, count): (&[u8], u32),
+        events: &Events<'_>,
         out: &mut impl Outlet<A>,
     ) -> bool {
         let watcher = &mut self.watchers[number];
@@ -326,35 +326,28 @@ impl<A: Copy> Watchers<A> {
             }
             return false;
         }
-        let mut message = Message {
+        let message = |events, is_fragment| Message {
             header,
             watch_id: watcher.id,
             kind: Kind::Events {
                 events,
-                is_fragment: false,
+                is_fragment,
             },
         };
-        let bytes = message.bytes();
-        let is_welcome =
-            if watcher.traits.0 & Traits::IS_FRAGMENTED != 0 && bytes >= self.fragment_bytes {
-                let base = bytes - events.len();
-                let mut pieces = fragments(events, base, self.fragment_bytes)
-                    .expect("encoded here")
-                    .into_iter()
-                    .peekable();
-                let mut is_welcome = true;
-                while let Some(events) = pieces.next() {
-                    let is_fragment = pieces.peek().is_some();
-                    message.kind = Kind::Events {
-                        events,
-                        is_fragment,
-                    };
-                    is_welcome = out.send(stream.address, &message);
-                }
-                is_welcome
-            } else {
-                out.send(stream.address, &message)
-            };
+        let whole = message(events, false);
+        let bytes = whole.bytes();
+        let is_fragmented = watcher.traits.0 & Traits::IS_FRAGMENTED != 0;
+        let is_welcome = if is_fragmented && bytes >= self.fragment_bytes {
+            let base = bytes - events.range.len();
+            let pieces = fragments(events, base, self.fragment_bytes).expect("encoded here");
+            let last = pieces.len() - 1;
+            let pieces = pieces.iter().enumerate();
+            pieces.fold(true, |_, (at, events)| {
+                out.send(stream.address, &message(events, at < last))
+            })
+        } else {
+            out.send(stream.address, &whole)
+        };
         stream.is_full |= !is_welcome;
         if stream.is_full {
             stream.over += bytes;
@@ -363,7 +356,7 @@ impl<A: Copy> Watchers<A> {
         let counters = self.hub.counters();
         counters
             .events
-            .fetch_add(u64::from(count), Ordering::Relaxed);
+            .fetch_add(u64::from(events.count), Ordering::Relaxed);
         true
     }
 
@@ -378,7 +371,7 @@ impl<A: Copy> Watchers<A> {
                 }
                 at = self.watchers.get(watcher.after).map(|_| watcher.after);
                 if watcher.next <= letter.revision
-                    && !self.deliver(number, &letter.header, events, out)
+                    && !self.deliver(number, &letter.header, &events, out)
                 {
                     self.stall(number, letter.revision);
                 }

@@ -1,9 +1,9 @@
 //! What is kept of a call, and how a service's answer becomes frames.
 
-use super::framing::{put_gzip_message, put_message};
+use super::framing::{put_beginning, put_gzip_message, put_message};
 use super::head::{ANSWER_HEADERS, Head, OK_TRAILERS, put_status, trailers_only};
 use super::{Flow, Status};
-use crate::h2::{self, Backlog, StreamKey, Streams};
+use crate::h2::{self, Backlog, Shared, StreamKey, Streams};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,6 +108,30 @@ impl Streams<Grpc> {
             self.data(key, |out| put_message(out, write))
         };
         match backlog {
+            Backlog::Full => Flow::Full,
+            Backlog::None | Backlog::Some => Flow::Ready,
+        }
+    }
+
+    /// The same for a message that ends with `shared`, which many calls are sent.
+    pub fn send_shared(
+        &mut self,
+        stream: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Flow {
+        let Some(key) = self.find(stream) else {
+            return Flow::Ready;
+        };
+        if self.state(key).is_some_and(|call| call.is_gzip) {
+            return self.send(stream, |out| {
+                write(out);
+                out.extend_from_slice(shared.bytes());
+            });
+        }
+        self.begin_answer(key);
+        let rest = shared.len();
+        match self.shared_data(key, |out| put_beginning(out, write, rest), shared) {
             Backlog::Full => Flow::Full,
             Backlog::None | Backlog::Some => Flow::Ready,
         }

@@ -53,7 +53,15 @@ pub(super) fn put_message(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     write(out);
-    patch_prefix(out, at, 0);
+    patch_prefix(out, at, 0, 0);
+}
+
+/// The same for the beginning of a message: so many bytes of it come behind what `write` appends.
+pub(super) fn put_beginning(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>), rest: usize) {
+    let at = out.len();
+    out.extend_from_slice(&[0; PREFIX_BYTES]);
+    write(out);
+    patch_prefix(out, at, 0, rest);
 }
 
 /// The same, compressed; an empty message stays as it is.
@@ -70,11 +78,12 @@ pub(super) fn put_gzip_message(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8
         .write_all(&plain)
         .and_then(|()| encoder.finish().map(drop));
     written.expect("writing to memory does not fail");
-    patch_prefix(out, at, 1);
+    patch_prefix(out, at, 1, 0);
 }
 
-fn patch_prefix(out: &mut [u8], at: usize, flag: u8) {
-    let length = u32::try_from(out.len() - at - PREFIX_BYTES).expect("no answer reaches 4 GiB");
+fn patch_prefix(out: &mut [u8], at: usize, flag: u8, rest: usize) {
+    let length =
+        u32::try_from(out.len() - at - PREFIX_BYTES + rest).expect("no answer reaches 4 GiB");
     out[at] = flag;
     out[at + 1..at + PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
 }

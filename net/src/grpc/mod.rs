@@ -17,6 +17,7 @@ mod status;
 mod timeout;
 
 use crate::h1;
+pub use crate::h2::Shared;
 use crate::peer::Peers;
 use std::time::{Duration, Instant};
 
@@ -138,6 +139,14 @@ pub trait Calls {
 
     /// Sends one message of a streaming answer. It is accepted even when `Flow::Full` is returned.
     fn send(&mut self, call: CallId, write: impl FnOnce(&mut Vec<u8>)) -> Flow;
+
+    /// The same for a message that ends with `shared`, which many calls are sent and which is not copied for each.
+    fn send_shared(
+        &mut self,
+        call: CallId,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Flow;
 
     /// Ends a streaming answer, after all that was sent.
     fn finish(&mut self, call: CallId, status: Status);

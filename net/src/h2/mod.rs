@@ -15,6 +15,7 @@ mod message;
 mod receive;
 mod schedule;
 mod settings;
+mod shared;
 mod slots;
 mod stream;
 mod streams;
@@ -24,6 +25,7 @@ pub use error::{ErrorCode, Reason};
 pub use keepalive::KeepAlive;
 pub use schedule::Backlog;
 pub use settings::Settings;
+pub use shared::Shared;
 pub(crate) use stream::reuse;
 pub use streams::{Role, StreamKey, Streams};
 

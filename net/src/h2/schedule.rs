@@ -72,7 +72,8 @@ impl<P: Protocol> Streams<P> {
             let queued = stream.queued_bytes();
             if queued > 0 {
                 let window = stream.send.available().min(self.send.available());
-                let bytes = queued.min(window).min(self.peer.frame_bytes_max as usize);
+                let front = stream.front_bytes();
+                let bytes = front.min(window).min(self.peer.frame_bytes_max as usize);
                 if bytes == 0 {
                     if self.send.available() == 0 {
                         stream.is_scheduled = true;
@@ -101,16 +102,12 @@ impl<P: Protocol> Streams<P> {
         let from = stream.queue_from;
         self.out
             .extend_from_slice(&stream.queue[from..from + bytes]);
-        stream.queue_from += bytes;
+        stream.pop(bytes);
         stream.send.take(bytes);
         self.send.take(bytes);
         self.queued_bytes -= bytes;
         self.moved += bytes as u64;
         self.sent_frames += 1;
-        if stream.queued_bytes() == 0 {
-            super::stream::reuse(&mut stream.queue);
-            stream.queue_from = 0;
-        }
         if is_end {
             self.close_local(key);
         }
@@ -146,7 +143,56 @@ impl<P: Protocol> Streams<P> {
 mod tests {
     use super::*;
     use crate::h2::slots::tests::Nothing;
-    use crate::h2::{ErrorCode, Role, Settings};
+    use crate::h2::{ErrorCode, Role, Settings, Shared};
+    use crate::limits::SHARED_STEP_BYTES;
+    use std::sync::Arc;
+
+    /// A large message that every stream copied for itself would take as much memory as there are streams.
+    #[test]
+    fn shared_data_are_sent_in_order_and_copied_in_steps() {
+        let mut streams = Streams::<Nothing>::new(Role::Server, Settings::default());
+        streams.send.change(1 << 30).unwrap();
+        let bytes: Arc<Vec<u8>> = Arc::new((0..1_000_000u32).map(|at| (at % 251) as u8).collect());
+        let mut expected = Vec::new();
+        let keys: Vec<StreamKey> = (0..3).map(|id| streams.open(1 + 2 * id, None)).collect();
+        for (at, key) in keys.iter().enumerate() {
+            streams.stream(*key).unwrap().send.change(1 << 30).unwrap();
+            let shared = Shared::new(Arc::clone(&bytes), at..bytes.len());
+            let backlog = streams.shared_data(*key, |out| out.push(7), shared.clone());
+            assert_eq!(backlog, Backlog::Full);
+            streams.data(*key, |out| out.extend_from_slice(b"behind"));
+            streams.shared_data(*key, |_| {}, Shared::new(Arc::clone(&bytes), 5..6));
+            expected.push([&[7], shared.bytes(), b"behind", &bytes[5..6]].concat());
+        }
+        assert_eq!(
+            streams.queued_bytes,
+            expected.iter().map(Vec::len).sum::<usize>()
+        );
+        let mut sent = vec![Vec::new(); 3];
+        while streams.has_ready() {
+            streams.pump();
+            let out = streams.unsent().to_vec();
+            let mut rest = &out[..];
+            while let Some((header, body)) = rest.split_first_chunk::<9>() {
+                let [_, l2, l1, l0, kind, _, i3, i2, i1, i0] = [
+                    0, header[0], header[1], header[2], header[3], 0, header[5], header[6],
+                    header[7], header[8],
+                ];
+                assert_eq!(kind, kind::DATA);
+                let length = u32::from_be_bytes([0, l2, l1, l0]) as usize;
+                let id = u32::from_be_bytes([i3, i2, i1, i0]);
+                sent[(id as usize - 1) / 2].extend_from_slice(&body[..length]);
+                rest = &body[length..];
+            }
+            streams.advance(out.len());
+            for key in &keys {
+                let stream = streams.stream(*key).unwrap();
+                assert!(stream.queue.capacity() <= 2 * SHARED_STEP_BYTES);
+            }
+        }
+        assert_eq!(sent, expected);
+        assert_eq!((streams.queued_bytes, Arc::strong_count(&bytes)), (0, 1));
+    }
 
     /// A client that closes its window and resets what it asked for would otherwise grow the schedule for ever.
     #[test]

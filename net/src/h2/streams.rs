@@ -4,6 +4,7 @@ use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{self, HEADER_BYTES, flag, kind};
 use super::schedule::{Backlog, Tail};
 use super::settings::Settings;
+use super::shared::Shared;
 use super::slots::Slots;
 use super::stream::Stream;
 use crate::limits::{
@@ -155,6 +156,28 @@ impl<P: Protocol> Streams<P> {
         self.put_data(key, true, write);
     }
 
+    /// Sends the data that `write` appends, and behind it shared data, which is not copied before its turn.
+    pub fn shared_data(
+        &mut self,
+        key: StreamKey,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Backlog {
+        let stream = self.slots.get_mut(key);
+        let Some(stream) = stream.filter(|stream| !stream.local_closed) else {
+            return Backlog::None;
+        };
+        let mut own = Vec::new();
+        write(&mut own);
+        self.queued_bytes += own.len() + shared.len();
+        stream.push(&own);
+        stream.push_shared(shared);
+        let backlog = Backlog::of(stream.queued_bytes());
+        stream.wants_writable = backlog == Backlog::Full;
+        self.schedule(key);
+        backlog
+    }
+
     fn put_data(
         &mut self,
         key: StreamKey,
@@ -194,7 +217,7 @@ impl<P: Protocol> Streams<P> {
             }
             return Backlog::None;
         }
-        stream.queue.extend_from_slice(&self.out[payload_at..]);
+        stream.push(&self.out[payload_at..]);
         self.out.truncate(frame_at);
         self.queued_bytes += bytes;
         let backlog = Backlog::of(stream.queued_bytes());

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use super::conn::{Conn, Protocol};
 use super::slab::{Key, Slab};
-use crate::grpc::{Answers, CallId, Calls, Flow, Method, Opening, Request, Service, Sink, Status};
+use crate::grpc::{
+    Answers, CallId, Calls, Flow, Method, Opening, Request, Service, Shared, Sink, Status,
+};
 use crate::h1::{self, HttpDate};
 use crate::peer::ConnId;
 
@@ -97,6 +99,18 @@ impl Calls for LoopCalls<'_> {
     fn send(&mut self, call: CallId, write: impl FnOnce(&mut Vec<u8>)) -> Flow {
         self.with_answers(call, |answers| answers.send(call.stream, write))
             .unwrap_or(Flow::Full)
+    }
+
+    fn send_shared(
+        &mut self,
+        call: CallId,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Flow {
+        self.with_answers(call, |answers| {
+            answers.send_shared(call.stream, write, shared)
+        })
+        .unwrap_or(Flow::Full)
     }
 
     fn finish(&mut self, call: CallId, status: Status) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Request, Status};
+use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Request, Shared, Status};
 use basalt_net::h1;
 
 use super::gate::Rpc;
@@ -172,6 +172,21 @@ impl<C: Calls> Calls for Counted<'_, C> {
             write(out);
             metrics.message_sent(method, out.len() - before);
         })
+    }
+
+    fn send_shared(
+        &mut self,
+        call: CallId,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Flow {
+        let (metrics, method, rest) = (self.metrics, self.method, shared.len());
+        let write = |out: &mut Vec<u8>| {
+            let before = out.len();
+            write(out);
+            metrics.message_sent(method, out.len() - before + rest);
+        };
+        self.calls.send_shared(call, write, shared)
     }
 
     fn finish(&mut self, call: CallId, status: Status) {

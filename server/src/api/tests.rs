@@ -9,7 +9,7 @@ use basalt_engine::mvcc::{Reader, Store, StoreConfig};
 use basalt_engine::replica::{Ask, ClusterView, Outcome, Published, Refused, Replies, Status};
 use basalt_engine::types::{Index, LeaseId, ReplyTo, RequestId, Term};
 use basalt_engine::watch::Dispatcher;
-use basalt_net::grpc::{Code, Flow, Metadata, Status as Ended};
+use basalt_net::grpc::{Code, Flow, Metadata, Shared, Status as Ended};
 use basalt_pb::etcdserverpb as pb;
 use basalt_pb::paths::{cluster, health, kv, lease, maintenance};
 use pb::range_request::{SortOrder, SortTarget};
@@ -59,6 +59,18 @@ impl Calls for FakeCalls {
         } else {
             Flow::Ready
         }
+    }
+
+    fn send_shared(
+        &mut self,
+        call: CallId,
+        write: impl FnOnce(&mut Vec<u8>),
+        shared: Shared,
+    ) -> Flow {
+        self.send(call, |out| {
+            write(out);
+            out.extend_from_slice(shared.bytes());
+        })
     }
 
     fn finish(&mut self, call: CallId, status: Ended) {

@@ -2,12 +2,13 @@
 //! room reads requests, keeps the time, and ends calls.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use basalt_engine::mvcc::Reader;
 use basalt_engine::types::Term;
 use basalt_engine::watch::{CreateRequest, Left, Message, Outlet, StreamId, Watchers};
-use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Status};
+use basalt_net::grpc::{CallId, Calls, Code, Flow, Metadata, Shared, Status};
 use basalt_pb::hot::{Malformed, Wire, WireType};
 
 use super::ApiConfig;
@@ -95,7 +96,14 @@ impl<C: Calls> Outlet<CallId> for Out<'_, C> {
             listeners.heard.push(heard);
             return false;
         }
-        calls.send(to, |out| message.write(out)) == Flow::Ready
+        let flow = match message.shared() {
+            None => calls.send(to, |out| message.write(out)),
+            Some((bytes, range)) => {
+                let shared = Shared::new(Arc::clone(bytes), range);
+                calls.send_shared(to, |out| message.write_own(out), shared)
+            }
+        };
+        flow == Flow::Ready
     }
 
     fn has_room(&mut self, to: CallId) -> bool {
