@@ -107,6 +107,7 @@ pub(crate) const COMMITTED: &[(&str, &str)] = &[
     ("a-a", include_str!("../plans/a-a.json")),
     ("storage", include_str!("../plans/storage.json")),
     ("cluster", include_str!("../plans/cluster.json")),
+    ("watch", include_str!("../plans/watch.json")),
 ];
 
 /// How much effort a cell gets.
@@ -208,6 +209,67 @@ pub(crate) struct Load {
     #[arg(long, value_name = "N", requires = "rate", conflicts_with_all = ["beside", "restart", "idle"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_kills: Option<u16>,
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "Watching::is_none")]
+    pub watching: Watching,
+}
+
+/// Who watches beside puts, which then run once without them and once with them.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Watching {
+    /// Watchers of all keys, or with --watch-own of one key each; 0 for none
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub watchers: u32,
+    /// Connections that carry them, beside those of the puts
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[serde(skip_serializing_if = "is_one")]
+    pub watch_conns: u16,
+    /// Streams of each of these
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[serde(skip_serializing_if = "is_one")]
+    pub watch_streams: u16,
+    /// Each watches a key of its own: as many as there are keys
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub watch_own: bool,
+    /// Events show the value before
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub watch_prev_kv: bool,
+    /// Seconds in the middle of the measured time in which no watcher reads
+    #[arg(long, default_value_t = 0.0, value_name = "S")]
+    pub watch_pause: f64,
+    /// Revisions that are written before watchers are created from there on, at the begin of the measured time
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub watch_behind: u32,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self {
+            watchers: 0,
+            watch_conns: 1,
+            watch_streams: 1,
+            watch_own: false,
+            watch_prev_kv: false,
+            watch_pause: 0.0,
+            watch_behind: 0,
+        }
+    }
+}
+
+impl Watching {
+    fn is_none(&self) -> bool {
+        self.watchers == 0
+    }
+}
+
+impl Load {
+    /// Who watches, if anybody does.
+    pub(crate) fn watchers(&self) -> Option<&Watching> {
+        (self.watching.watchers > 0).then_some(&self.watching)
+    }
 }
 
 /// What a member of a cluster does.
@@ -271,6 +333,7 @@ impl Default for Load {
             members: 1,
             to: Role::Leader,
             leader_kills: None,
+            watching: Watching::default(),
         }
     }
 }

@@ -114,6 +114,9 @@ pub(crate) struct Figures {
     /// What idle connections cost, when that was asked for.
     #[serde(default)]
     pub idle: Option<Idle>,
+    /// What watchers heard and cost, when there were any.
+    #[serde(default)]
+    pub watch: Option<Watched>,
 }
 
 /// Latencies of the whole measured time, in microseconds.
@@ -300,6 +303,35 @@ pub(crate) struct Idle {
     /// By which the server's resident memory grew for each, before its first operation and after it.
     pub bytes_each: f64,
     pub bytes_each_used: f64,
+}
+
+/// Watchers beside puts. The same load ran before on the same server without them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Watched {
+    pub watchers: u32,
+    /// None where they were created in the measured time.
+    pub creations_per_second: Option<f64>,
+    /// By which the server's resident memory grew for each, its stream's and connection's share included.
+    pub bytes_each: Option<f64>,
+    /// That came in the measured time. All that were owed came in the end, in order, once.
+    pub events: u64,
+    pub events_per_second: f64,
+    /// All of the server's CPU in the measured time, puts included, by events.
+    pub cpu_us_per_event: f64,
+    /// From the moment a put was due until the last watcher heard of it.
+    pub delay_p50_us: f64,
+    pub delay_p99_us: f64,
+    pub delay_max_us: f64,
+    /// From the put's acknowledgement on.
+    pub after_acknowledged_p99_us: f64,
+    /// Until all had heard of what was there when they were asked for behind it, or read again after a pause.
+    pub catch_up_seconds: Option<f64>,
+    /// The puts' p99 without watchers, and that with watchers as a multiple of it.
+    pub p99_us_alone: f64,
+    pub p99_times: f64,
+    /// The same of the server's CPU per put.
+    pub cpu_us_alone: f64,
+    pub cpu_times: f64,
 }
 
 /// Above this share of its CPU the generator is taken to be the limit: the rate is then a lower bound.

@@ -17,9 +17,11 @@ use super::idle;
 use super::judge::Judge;
 use super::link::{Call, Link};
 use super::pace::Pace;
+use super::told::Told;
+use super::watchers::Watchers;
 use super::workload::{Ask, Workload, spread};
 use super::{Interrupted, Progress};
-use crate::plan::Load;
+use crate::plan::{Load, Watching};
 
 /// The generator.
 pub(crate) struct Driver {
@@ -31,6 +33,7 @@ pub(crate) struct Driver {
     /// Connections on which the server has said something.
     greeted: usize,
     beside: Option<Schedule>,
+    pub(super) watchers: Option<Watchers>,
     /// Calls beside begun, ever.
     beside_begun: u64,
     alarm: Alarm,
@@ -108,6 +111,7 @@ impl Driver {
             foreground,
             greeted: 0,
             beside,
+            watchers: None,
             beside_begun: 0,
             alarm,
             origin: Instant::now(),
@@ -154,7 +158,9 @@ impl Driver {
             self.start_due(now);
             self.start_beside(now);
             self.write_all(clock)?;
-            if until.is_some_and(|end| now >= end) || until.is_none() && self.in_flight() == 0 {
+            self.watch(clock, now)?;
+            let is_done = self.in_flight() == 0 && !self.is_owed();
+            if until.is_some_and(|end| now >= end) || until.is_none() && is_done {
                 return Ok(());
             }
             if now - told > PROGRESS.as_nanos() as u64 {
@@ -170,6 +176,8 @@ impl Driver {
                 _ => u64::MAX,
             };
             let beside = self.beside.as_ref().map_or(u64::MAX, Schedule::due);
+            let watchers = self.watchers.as_ref().map_or(u64::MAX, Watchers::due);
+            let beside = beside.min(watchers);
             self.alarm
                 .set(due.min(beside).min(until.unwrap_or(u64::MAX)), now)?;
             if self.turn()? {
@@ -181,10 +189,12 @@ impl Driver {
             } else {
                 PATIENCE
             };
-            if silent > patience.as_nanos() as u64 && self.in_flight() > 0 {
+            let is_waiting = self.in_flight() > 0 || self.is_owed();
+            if silent > patience.as_nanos() as u64 && is_waiting {
                 bail!(
-                    "{} operations unanswered for {} s",
+                    "{} operations unanswered and {} events owed for {} s",
                     self.in_flight(),
+                    self.judge.told.as_ref().map_or(0, Told::owed),
                     silent / 1_000_000_000
                 );
             }
@@ -204,6 +214,23 @@ impl Driver {
         self.connections.push(connection);
         self.foreground += 1;
         Ok(())
+    }
+
+    /// Connections for the load's watchers.
+    ///
+    /// # Errors
+    /// When the server does not take them.
+    pub(crate) fn connect_watchers(&mut self, to: SocketAddr, watching: &Watching) -> Result<()> {
+        let of = (watching, &self.judge.workload);
+        self.watchers = Some(Watchers::connect(to, &self.poll, WATCHERS_TOKEN, of)?);
+        Ok(())
+    }
+
+    /// Creates the watchers.
+    pub(crate) fn create_watchers(&mut self) {
+        if let (Some(watchers), Some(told)) = (&mut self.watchers, &self.judge.told) {
+            watchers.create(told, &self.judge.workload);
+        }
     }
 
     /// Connections for the operations.
@@ -263,6 +290,20 @@ impl Driver {
         (self.begun - self.judge.ended) as usize
     }
 
+    /// Whether watchers have not heard of everything that was acknowledged.
+    fn is_owed(&self) -> bool {
+        self.watchers.is_some() && self.judge.told.as_ref().is_some_and(|told| told.owed() > 0)
+    }
+
+    /// What the watchers' connections have to do.
+    fn watch(&mut self, clock: Instant, now: u64) -> Result<()> {
+        let judge = &mut self.judge;
+        if let (Some(watchers), Some(told)) = (&mut self.watchers, &mut judge.told) {
+            watchers.turn(clock, now, (told, &judge.workload), &mut self.buffer)?;
+        }
+        Ok(())
+    }
+
     /// Waits for something to happen, and deals with all that did. Says whether the server was heard.
     fn turn(&mut self) -> Result<bool> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -276,6 +317,18 @@ impl Driver {
             let Token(place) = event.token();
             if event.token() == ALARM {
                 self.alarm.on_ring();
+                continue;
+            }
+            if place >= WATCHERS_TOKEN {
+                let (watchers, told) = (&mut self.watchers, &mut self.judge.told);
+                if let (Some(watchers), Some(told)) = (watchers, told) {
+                    let clock = Instant::now();
+                    let now = (clock - self.origin).as_nanos() as u64;
+                    self.judge.now = now;
+                    let place = place - WATCHERS_TOKEN;
+                    watchers.read(place, clock, now, told, &mut self.buffer)?;
+                    is_heard = true;
+                }
                 continue;
             }
             if event.is_writable() {
@@ -503,6 +556,9 @@ const LOAD_CALLS_MAX: usize = 16;
 const READ_BACK_STREAMS: usize = 32;
 /// No connection's.
 const ALARM: Token = Token(usize::MAX - 1);
+
+/// Of the watchers' first connection; those of the operations are far fewer.
+const WATCHERS_TOKEN: usize = 1 << 32;
 
 const READ_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;

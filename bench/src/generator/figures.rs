@@ -8,7 +8,7 @@ use super::recorder::Recorder;
 use super::run::Outcome;
 use crate::record::{
     Beside, CLIENT_BUSY_MAX, Capacity, Failover, Figures, Idle, Overload, PerOperation, Restart,
-    Verified,
+    Verified, Watched,
 };
 
 /// Everything that figures are made of.
@@ -25,6 +25,7 @@ pub(crate) struct Found {
     pub restart: Option<Restart>,
     pub failover: Option<Failover>,
     pub idle: Option<Idle>,
+    pub watched: Option<Watched>,
     pub beside: Vec<Beside>,
     /// Bytes of the server's memory, now and at most.
     pub memory: Option<(u64, u64)>,
@@ -84,6 +85,7 @@ impl Found {
             restart: self.restart,
             failover: self.failover,
             idle: self.idle,
+            watch: self.watched,
         };
         let intervals = Intervals {
             began,
@@ -177,6 +179,9 @@ impl Figures {
                     .join(", ")
             );
         }
+        if let Some(watch) = &self.watch {
+            watch.text(&mut out);
+        }
         if let Some(overload) = &self.overload {
             let _ = writeln!(
                 out,
@@ -247,3 +252,30 @@ pub(crate) fn share(nanoseconds: u64, of: Duration, cpus: f64) -> f64 {
 
 /// Below this share of what an overload demands, the generator did not produce one.
 const OFFERED_MIN: f64 = 0.98;
+
+impl Watched {
+    fn text(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "watchers    {}, {:.0} events/s, {:.2} µs server CPU/event, last event after p50 {:.0} µs, p99 {:.0}, max {:.0}; {:.0} behind the acknowledgement by p99",
+            self.watchers,
+            self.events_per_second,
+            self.cpu_us_per_event,
+            self.delay_p50_us,
+            self.delay_p99_us,
+            self.delay_max_us,
+            self.after_acknowledged_p99_us
+        );
+        let _ = writeln!(
+            out,
+            "without     p99 {:.0} µs ({:.2} times with watchers), {:.2} µs CPU/put ({:.2} times)",
+            self.p99_us_alone, self.p99_times, self.cpu_us_alone, self.cpu_times
+        );
+        if let (Some(rate), Some(bytes)) = (self.creations_per_second, self.bytes_each) {
+            let _ = writeln!(out, "created     {rate:.0}/s, {bytes:.0} bytes each");
+        }
+        if let Some(seconds) = self.catch_up_seconds {
+            let _ = writeln!(out, "caught up   after {seconds:.2} s");
+        }
+    }
+}

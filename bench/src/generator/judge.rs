@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::beside::{Ended, add_snapshot, add_streamed};
 use super::link::{Call, Hearing};
 use super::recorder::{Completion, Recorder};
+use super::told::Told;
 use super::workload::{Ask, Verdict, Workload};
 
 /// What became of the operations since the tally began.
@@ -50,6 +51,8 @@ pub(crate) struct Judge {
     pub beside: Vec<Ended>,
     pub beside_ended: u64,
     pub first: FirstAfter,
+    /// What watchers are told, if there are any.
+    pub told: Option<Told>,
     /// Told by [`Ask::Revision`]; 0 before.
     pub revision: i64,
     /// Over keys and values of the pages since the last reset, in order (FNV-1a, 64 bit).
@@ -110,6 +113,7 @@ impl Judge {
             ended: 0,
             beside: Vec::new(),
             beside_ended: 0,
+            told: None,
             first: FirstAfter::new(u64::MAX),
             revision: 0,
             digest: DIGEST_BEGIN,
@@ -248,6 +252,9 @@ impl Hearing for Judge {
             .workload
             .value_bytes(call.question.ask, &answer, changes);
         self.tally.good += 1;
+        if let (Some(told), Ask::Put) = (&mut self.told, call.question.ask) {
+            told.on_put(answer.revision, call.due, self.now);
+        }
         if call.due > self.first.since {
             self.first.answered.get_or_insert(self.now);
         }

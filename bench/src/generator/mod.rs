@@ -22,6 +22,9 @@ mod requests;
 mod restart;
 mod run;
 mod template;
+mod told;
+mod watch;
+mod watchers;
 mod workload;
 mod zipf;
 
@@ -124,8 +127,22 @@ pub(crate) fn measure(
         false => None,
     };
     let (mut capacity, mut overload, mut restart, mut failover) = (None, None, None, None);
-    let mut memory = None;
-    let (outcome, recorder) = if let Some(p99_ms_max) = load.capacity_p99_ms {
+    let (mut memory, mut watched) = (None, None);
+    let start = match load.rate {
+        Some(per_second) => Start::Open { per_second },
+        None => Start::Closed,
+    };
+    let (outcome, recorder) = if let Some(watching) = load.watchers() {
+        let (found, outcome, recorder) = watch::run(
+            &mut session,
+            server.endpoint,
+            server.meter,
+            (watching, start),
+            time,
+        )?;
+        watched = Some(found);
+        (outcome, recorder)
+    } else if let Some(p99_ms_max) = load.capacity_p99_ms {
         let (found, outcome, recorder) = capacity::find(&mut session, p99_ms_max, time)?;
         capacity = Some(found);
         (outcome, recorder)
@@ -134,9 +151,9 @@ pub(crate) fn measure(
         overload = Some(found);
         (outcome, recorder)
     } else {
-        let (name, start) = match load.rate {
-            Some(per_second) => ("open loop", Start::Open { per_second }),
-            None => ("closed loop", Start::Closed),
+        let name = match start {
+            Start::Open { .. } => "open loop",
+            Start::Closed => "closed loop",
         };
         let mut outcome = session.stretch(Stretch {
             name,
@@ -180,6 +197,7 @@ pub(crate) fn measure(
         restart,
         failover,
         idle,
+        watched,
         beside,
         memory,
     }

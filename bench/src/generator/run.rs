@@ -1,19 +1,22 @@
 //! One run from the first connection to the last check; `capacity` and `overload` are made of several stretches of it.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::beside::Ended;
 use super::driver::{Driver, Part, Phase};
 use super::judge::{DIGEST_BEGIN, FirstAfter, Tally};
 use super::pace::Pace;
 use super::recorder::Recorder;
+use super::told::Told;
+use super::watchers::Watchers;
 use super::workload::{Ask, Workload};
 use super::{Data, Progress, Time};
 use crate::cost::{Counters, Meter};
-use crate::plan::{Load, Shape};
+use crate::plan::{Load, Shape, Watching};
 use crate::record::{Beside, Cost, Verified};
 
 /// A server under this generator.
@@ -186,6 +189,7 @@ impl<'a> Session<'a> {
         self.driver.judge.measured = begins..ends;
         self.measured_from = begins;
         self.driver.set_beside(Some(begins));
+        self.begin_watching(begins..ends);
         let part = self.part(stretch.name, measured.as_secs_f64());
         self.driver.resume(Some(ends), part, self.progress)?;
         self.driver.set_beside(None);
@@ -212,6 +216,102 @@ impl<'a> Session<'a> {
         self.go(Phase::Drain, None, part)?;
         outcome.tally = self.driver.judge.tally.since(&outcome.before);
         Ok(self.driver.judge.take_recorder())
+    }
+
+    /// From here on watchers have to hear of every put.
+    ///
+    /// # Errors
+    /// As of [`Session::stretch`].
+    pub(crate) fn tell(&mut self, watching: &Watching) -> Result<()> {
+        let wanted = if watching.watch_own {
+            1
+        } else {
+            watching.watchers
+        };
+        let newest = self.ask_revision()?;
+        self.driver.judge.told = Some(Told::new(newest, wanted));
+        Ok(())
+    }
+
+    /// Puts so much as fast as it goes.
+    ///
+    /// # Errors
+    /// As of [`Session::stretch`].
+    pub(crate) fn write_history(&mut self, puts: u32) -> Result<()> {
+        let end = self.driver.judge.tally.changes + u64::from(puts);
+        while self.driver.judge.tally.changes < end {
+            let until = self.driver.now() + HISTORY_STEP.as_nanos() as u64;
+            let part = self.part("history", 0.0);
+            let streams = HISTORY_STREAMS;
+            self.go(Phase::Closed { streams }, Some(until), part)?;
+        }
+        let part = self.part("drain", 0.0);
+        self.go(Phase::Drain, None, part)
+    }
+
+    /// Opens the watchers' connections.
+    ///
+    /// # Errors
+    /// When the server does not take them.
+    pub(crate) fn connect_watchers(&mut self, to: SocketAddr) -> Result<()> {
+        self.driver.connect_watchers(to, &self.load.watching)
+    }
+
+    /// Creates all watchers. Says the seconds until the last was there.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub(crate) fn create_watchers(&mut self) -> Result<f64> {
+        let began = self.driver.now();
+        self.driver.create_watchers();
+        loop {
+            if let Some(ended) = self.watchers()?.created_at() {
+                return Ok((ended.max(began + 1) - began) as f64 / 1e9);
+            }
+            let waited = Duration::from_nanos(self.driver.now() - began);
+            ensure!(
+                waited < CREATING_PATIENCE,
+                "not all watchers are there after {} s",
+                waited.as_secs()
+            );
+            self.rest(Duration::from_millis(1))?;
+        }
+    }
+
+    /// The measured time has begun: watchers that begin behind are created now, others may stop reading for a while.
+    fn begin_watching(&mut self, measured: Range<u64>) {
+        let Some(watchers) = &mut self.driver.watchers else {
+            return;
+        };
+        watchers.begin(&measured);
+        if let Some(told) = &mut self.driver.judge.told {
+            told.begin(measured);
+        }
+        if self.load.watching.watch_behind > 0 {
+            self.driver.create_watchers();
+        }
+    }
+
+    /// What watchers were told, and the seconds that they took to catch up if they were to.
+    ///
+    /// # Errors
+    /// When they were told something else.
+    pub(crate) fn take_watched(&mut self) -> Result<(Told, Option<f64>)> {
+        let arrived = self.watchers()?.arrived_at();
+        let resumed = self.watchers()?.resumed_at(self.measured_from);
+        self.driver.watchers = None;
+        let told = self.driver.judge.told.take().filter(Told::is_whole);
+        let told = told.context("watchers heard more than what was put")?;
+        let seconds = match (resumed, arrived) {
+            (None, _) => None,
+            (Some(from), Some(at)) => Some(at.saturating_sub(from) as f64 / 1e9),
+            (Some(_), None) => bail!("not all watchers have caught up"),
+        };
+        Ok((told, seconds))
+    }
+
+    fn watchers(&self) -> Result<&Watchers> {
+        self.driver.watchers.as_ref().context("nobody watches")
     }
 
     /// What was done beside in the last measured time.
@@ -443,6 +543,11 @@ const FAILOVER_CALM: Duration = Duration::from_millis(300);
 /// Between two looks whether something was answered; the answer's own time counts.
 const FAILOVER_STEP: Duration = Duration::from_millis(20);
 const FAILOVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// History is written by so many calls a connection, and looked at so often.
+const HISTORY_STREAMS: usize = 100;
+const HISTORY_STEP: Duration = Duration::from_millis(50);
+const CREATING_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Keys read at the end, linearizable.
 const READ_BACK_KEYS: u32 = 1_000;

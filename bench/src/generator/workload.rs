@@ -193,6 +193,16 @@ impl Workload {
         self.keys.count
     }
 
+    /// The names of the keys.
+    pub(crate) fn key_names(&self) -> Keys {
+        self.keys
+    }
+
+    /// The newest revision of a key that was acknowledged or read; 0 when none was.
+    pub(crate) fn seen(&self, key: u32) -> i64 {
+        self.seen[key as usize]
+    }
+
     /// Whether operations rest on what was seen of the keys before.
     pub(crate) fn needs_revisions(&self) -> bool {
         self.shape.workload == Kind::Txn

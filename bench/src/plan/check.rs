@@ -2,7 +2,7 @@
 
 use crate::record::Placement;
 
-use super::{Cell, Kind, Load, Method, Plan, Role, Shape, is_file_name};
+use super::{Cell, Kind, Load, Method, Plan, Role, Shape, Watching, is_file_name};
 
 impl Plan {
     /// Everything that is wrong with it, each in a line of its own. `servers` are the names that mean something.
@@ -94,6 +94,14 @@ impl Cell {
         }
         if self.memory_max_mib.is_some() && self.load.members > 1 {
             problems.push("memory_max_mib is for a lone member".to_owned());
+        }
+        if let Some(watching) = self.load.watchers() {
+            if self.shape.workload != Kind::Put {
+                problems.push("watchers watch puts".to_owned());
+            }
+            if watching.watch_own && watching.watchers != self.shape.keys {
+                problems.push("with watch_own there are as many watchers as keys".to_owned());
+            }
         }
         problems.extend(self.load.problems());
         problems.extend(self.shape.problems());
@@ -188,6 +196,30 @@ impl Load {
         demand(
             self.leader_kills.is_none() || self.beside.is_none() && !self.idle,
             "leader_kills exclude beside and idle",
+        );
+        let Watching {
+            watchers,
+            watch_conns,
+            watch_streams,
+            ..
+        } = self.watching;
+        demand(
+            watchers.is_multiple_of(u32::from(watch_conns) * u32::from(watch_streams)),
+            "watchers are equally many on each stream",
+        );
+        demand(
+            (0.0..=600.0).contains(&self.watching.watch_pause),
+            "watch_pause is 0 to 600 s",
+        );
+        let is_plain = self.capacity_p99_ms.is_none()
+            && !self.overload
+            && !self.idle
+            && self.beside.is_none()
+            && self.restart.is_none()
+            && self.members == 1;
+        demand(
+            watchers == 0 || is_plain,
+            "watchers are for a lone member, and exclude capacity_p99_ms, overload, idle, beside and restart",
         );
         let ways = [
             self.rate.is_some(),
@@ -298,7 +330,7 @@ mod tests {
         let error = Plan::load("fulll").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "fulll is neither a file nor one of the plans full, quick, a-a, storage, cluster"
+            "fulll is neither a file nor one of the plans full, quick, a-a, storage, cluster, watch"
         );
     }
 }

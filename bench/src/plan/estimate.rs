@@ -91,7 +91,13 @@ impl Cell {
         } else {
             method.seconds
         };
-        SETTLE_SECONDS + load + method.warmup + measured + kills + keys * CHECK_SECONDS
+        let watching = self.load.watchers().map_or(0.0, |watching| {
+            let made = f64::from(watching.watchers) * WATCH_SECONDS;
+            let history = f64::from(watching.watch_behind) * HISTORY_SECONDS;
+            // The load without watchers, and a rest.
+            (method.seconds / 2.0).min(15.0) + method.warmup + 1.0 + made + history
+        });
+        SETTLE_SECONDS + load + method.warmup + measured + kills + watching + keys * CHECK_SECONDS
     }
 
     /// Seconds before the first slice of a placement.
@@ -130,6 +136,9 @@ const LOAD_BYTE_SECONDS: f64 = 1.5e-8;
 const SMALL_BYTES: u32 = 1024;
 /// Of one key: the digest over all of them.
 const CHECK_SECONDS: f64 = 4e-6;
+/// Of creating one watcher, and of one put before watchers begin.
+const WATCH_SECONDS: f64 = 1e-5;
+const HISTORY_SECONDS: f64 = 5e-5;
 /// Bisection of the capacity, and how often its result is looked at.
 const SEARCH_SECONDS: f64 = 20.0;
 const CONFIRMATIONS: f64 = 2.0;
@@ -145,6 +154,7 @@ mod tests {
         ("a-a", 40.0),
         ("storage", 60.0),
         ("cluster", 20.0),
+        ("watch", 15.0),
     ];
 
     #[test]

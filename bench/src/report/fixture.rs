@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::plan::{Cell, Kind, Method, Plan};
 use crate::record::{
     Beside, Capacity, Cost, Failover, Figures, Idle, Latency, Overload, Part, PerOperation,
-    Restart, Second, Slice, Verified,
+    Restart, Second, Slice, Verified, Watched,
 };
 
 /// What a cell's slices are scattered around, for the server that takes longest.
@@ -227,6 +227,23 @@ fn figures(
             connects_per_second: 3000.0 * times,
             bytes_each: 35e3 / times,
             bytes_each_used: 40e3 / times,
+        }),
+        watch: cell.load.watchers().map(|watching| Watched {
+            watchers: watching.watchers,
+            creations_per_second: Some(50e3 * times),
+            bytes_each: Some(1500.0 / times),
+            events: 1_000_000,
+            events_per_second: 100e3,
+            cpu_us_per_event: 10.0 / times,
+            delay_p50_us: at(1.0),
+            delay_p99_us: at(2.0),
+            delay_max_us: at(4.0),
+            after_acknowledged_p99_us: at(0.5),
+            catch_up_seconds: (watching.watch_behind > 0).then_some(20.0 / times),
+            p99_us_alone: at(1.0),
+            p99_times: 1.2,
+            cpu_us_alone: level.cpu_us,
+            cpu_times: 1.4,
         }),
         restart: cell.load.restart.map(|_| Restart {
             seconds: f64::from(cell.shape.keys) * 5e-6 / times,
