@@ -48,7 +48,24 @@ pub const HANDOVER_MS: u64 = 1_500;
 /// Questions of members that wait for one round of reads; each member asks one at a time.
 pub const READ_QUESTIONS_MAX: usize = 256;
 
+/// Bytes of one piece of a snapshot: a follower has one on the way, and heartbeats pass in between.
+pub const SNAPSHOT_PART_BYTES: usize = 512 << 10;
+
+/// Bytes of the list of a snapshot's files: a million of them.
+pub const SNAPSHOT_LIST_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of log that a leader keeps beside what it always does while a member receives a snapshot. Whoever takes longer is sent a
+/// newer one.
+pub const SNAPSHOT_LOG_BYTES_MAX: usize = 256 << 20;
+
+/// A member that asks for no piece of its snapshot for so many elections' times is not waited for any more.
+pub const SNAPSHOT_PATIENCE_ELECTIONS: u64 = 10;
+
+/// How soon a follower begins again whose disk had no room for a snapshot, or whose snapshot was not what it should be.
+pub const SNAPSHOT_RETRY_MS: u64 = 5_000;
+
 const _: () = assert!(APPEND_WINDOW_BYTES >= APPEND_BYTES_MAX);
+const _: () = assert!(APPEND_BYTES_MAX >= SNAPSHOT_PART_BYTES);
 const _: () = assert!(UNAPPLIED_BYTES_MAX >= 2 * APPEND_WINDOW_BYTES);
 
 /// Records that compaction looks at in one turn: well under a millisecond.

@@ -73,13 +73,13 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     notices(dir.notices());
     let mut disk = dir.ahead_disk();
     let limits = wal_limits(config);
-    let (identity, first, checkpoint) = match wal::look(&mut disk)? {
+    let (identity, first, checkpoint, files_salt) = match wal::look(&mut disk)? {
         Found::Empty => {
             let first = FirstMembers::of(config)?;
             first.refuse_lost_data(config)?;
             let identity = first.identity()?;
             wal::create(&mut disk, &identity, &limits)?;
-            (identity, Some(first), Index(0))
+            (identity, Some(first), Index(0), identity.salt)
         }
         Found::Ours(superblock) => {
             let identity = superblock.identity;
@@ -91,7 +91,12 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
                 false => FirstMembers::of(config).ok(),
             };
             let first = first.filter(|first| first.is_of(&identity));
-            (identity, first, superblock.checkpoint)
+            (
+                identity,
+                first,
+                superblock.checkpoint,
+                superblock.files_salt,
+            )
         }
     };
     let first_members = first
@@ -130,18 +135,20 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
         scrub_first: Some(Millis(SCRUB_FIRST_MS)),
         store: StoreConfig {
             cache_bytes,
+            files_seed: identity.salt,
             ..StoreConfig::default()
         },
         raft: Settings {
             seed: session,
             heartbeat: millis(config.heartbeat),
             election: millis(config.election),
+            catch_up_entries: config.limits.catch_up_entries.unwrap_or(u64::MAX),
             ..Settings::default()
         },
     };
     let began = Instant::now();
     let mut boot = if checkpoint > Index(0) {
-        restore(&mut disk, checkpoint, identity.salt, replica_config)?
+        restore(&mut disk, checkpoint, files_salt, replica_config)?
     } else {
         Boot::first(replica_config)
     };

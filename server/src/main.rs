@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use basalt::boot::boot;
 use basalt::config::{self, Config, Exit, Warning};
 use basalt::shutdown::{self, Shutdown};
+use basalt::threads::Ended;
 use basalt::{dev, doctor, inspect, log, restore, systemd, threads, version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -77,12 +78,18 @@ fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
         "max-request-bytes" = config.limits.request_bytes,
         "starting an etcd server"
     );
-    let booted = match boot(config) {
-        Ok(booted) => booted,
-        Err(error) => return fatal(config, "discovery failed", &error),
-    };
-    if let Err(error) = threads::serve(config, booted, &shutdown) {
-        return fatal(config, "the member stopped", &error);
+    loop {
+        let booted = match boot(config) {
+            Ok(booted) => booted,
+            Err(error) => return fatal(config, "discovery failed", &error),
+        };
+        match threads::serve(config, booted, &shutdown) {
+            Ok(Ended::Refilled) if !shutdown.is_requested() => {
+                tracing::info!("took over the leader's snapshot; starting from it");
+            }
+            Ok(Ended::Asked | Ended::Refilled) => break,
+            Err(error) => return fatal(config, "the member stopped", &error),
+        }
     }
     tracing::info!(name = config.name, "data-dir" = %config.data_dir.display(), "closed etcd server");
     match shutdown.signal() {

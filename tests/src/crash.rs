@@ -272,6 +272,7 @@ fn corrupt(bad: BadSegment) -> Corrupt {
 const STORE: StoreConfig = StoreConfig {
     segment_bytes: 1800,
     cache_bytes: 3000,
+    files_seed: 0,
 };
 
 /// Makes a directory and starts a member on it.

@@ -433,6 +433,7 @@ fn made(number: usize, hard: HardState, config: Config, log: Log) -> Raft {
         election: Millis(0),
         heartbeat: Millis(0),
         catch_up_bytes: 1 << 20,
+        catch_up_entries: u64::MAX,
         seed: 0,
     };
     Raft::new(id(number), hard, config, log, settings)

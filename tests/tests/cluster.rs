@@ -259,6 +259,59 @@ fn members_are_added_promoted_updated_and_removed() {
     all_equal(&asked);
 }
 
+/// [MEM-6] The log that a newcomer needs, or who was away, is gone: without a snapshot both would wait for ever.
+#[test]
+fn members_that_lag_behind_the_log_get_a_snapshot_under_load() {
+    let Some(ctl) = tools::find("etcdctl") else {
+        return;
+    };
+    let mut cluster = Cluster::start(3, &["--log-level=info", "--snapshot-catchup-entries=50"]);
+    let load = Load::default();
+    let addresses: Vec<SocketAddr> = (0..3).map(|at| cluster.client(at)).collect();
+    let of = [0, 1, 2];
+    let leader = leader(&ctl, &cluster, &of);
+    let away = (leader + 1) % 3;
+    thread::scope(|scope| {
+        let _end = load.end_with_scope();
+        let (loaded, to) = (&load, &addresses[leader..=leader]);
+        scope.spawn(move || loaded.run(to, 0, 0));
+        wait_until("some writes", || load.count() > 200);
+        let (added, url) = cluster.prepare();
+        let name = format!("m{added}");
+        let urls = format!("--peer-urls={url}");
+        let add = ["member", "add", &name, "--learner", &urls];
+        wait_until("5 s of connection", || {
+            Etcdctl::at(&ctl, &cluster, &of).run(&add).status.success()
+        });
+        let learner = format!("{:x}", id_by_url(&ctl, &cluster, &url));
+        cluster.kill(away);
+        let before = load.count();
+        wait_until("writes that nobody keeps", || load.count() > before + 200);
+        cluster.join(added, &of);
+        let asked = Etcdctl::at(&ctl, &cluster, &[leader]);
+        wait_until("the learner's catching up", || {
+            asked.run(&["member", "promote", &learner]).status.success()
+        });
+        cluster.start_again(away);
+        cluster.await_ready(added);
+        cluster.await_ready(away);
+        for at in [added, away] {
+            wait_until("a snapshot", || {
+                cluster.log(at).contains("took over the leader's snapshot")
+            });
+        }
+    });
+    let all = [0, 1, 2, 3];
+    all_equal(&Etcdctl::at(&ctl, &cluster, &all));
+    let acked = load.acked.into_inner().expect("no panic under load");
+    for at in all {
+        let found = read_all(cluster.client(at));
+        for (key, value) in &acked {
+            assert_eq!(found.get(key), Some(value), "{key} at member {at}");
+        }
+    }
+}
+
 /// [PEER-1] Whoever speaks another protocol, or is of another cluster, must hear it in words.
 #[test]
 fn peer_ports_answer_http_and_refuse_etcd_and_strangers() {

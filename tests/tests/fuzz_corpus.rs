@@ -40,6 +40,7 @@ targets! {
     peer_link: basalt_net::peer::fuzz::peer_link;
     proto_request: basalt_pb::hot::fuzz_one;
     raft_message: basalt_engine::raft::message::fuzz::raft_message;
+    snapshot_list: basalt_engine::replica::fuzz::snapshot_list;
     revlog_record: basalt_engine::mvcc::fuzz::revlog_record;
     skiplist_model: basalt_engine::watch::model::skiplist_model;
     tree_model: basalt_engine::mvcc::model::fuzz_tree_model;

@@ -188,6 +188,7 @@ impl Play {
         let (store, reader) = Store::new(StoreConfig {
             segment_bytes: 600,
             cache_bytes: CACHE_BYTES,
+            ..StoreConfig::default()
         });
         let model = Model {
             revision: 1,
@@ -453,6 +454,7 @@ impl Play {
         let config = StoreConfig {
             segment_bytes: 900,
             cache_bytes: CACHE_BYTES,
+            ..StoreConfig::default()
         };
         let step = step * 7;
         let sizes = self.store.sizes();

@@ -57,6 +57,9 @@ pub struct StoreConfig {
     /// Bytes of records and of leaves of the index that may be in memory although a file holds them. Leaves take half of it at
     /// most, records what leaves do not.
     pub cache_bytes: u64,
+    /// Of the directory: files are numbered from a place that is drawn from it, so that files of several members can lie in one
+    /// directory. 0: from 1.
+    pub files_seed: u64,
 }
 
 /// The readers' end of the store.
@@ -608,6 +611,7 @@ impl Default for StoreConfig {
         Self {
             segment_bytes: MVCC_SEGMENT_BYTES,
             cache_bytes: u64::MAX,
+            files_seed: 0,
         }
     }
 }

@@ -48,6 +48,21 @@ impl Raft {
         self.send(from, Body::HeartbeatAnswer { round, commit });
     }
 
+    /// The leader says something that is not Raft's.
+    pub(super) fn on_leader_word(&mut self, from: MemberId) {
+        self.hear(from);
+    }
+
+    /// The leader's state at `at` is committed. Whether this log goes so far on the same way: then it needs no snapshot.
+    pub fn agrees_with_snapshot(&mut self, at: Mark) -> bool {
+        let agrees =
+            at.index <= self.log.committed() || self.log.term_at(at.index) == Some(at.term);
+        if agrees {
+            self.log.commit_to(at.index);
+        }
+        agrees
+    }
+
     pub(super) fn on_append(&mut self, from: MemberId, previous: Mark, commit: Index, runs: &Runs) {
         if self.hear(from).is_none() {
             return;

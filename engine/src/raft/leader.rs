@@ -268,7 +268,13 @@ impl Raft {
                     );
                 }
             }
-            State::Replicate(_) | State::Snapshot => {}
+            State::Replicate(_) => {}
+            // It has come by other means to where this log goes on.
+            State::Snapshot if self.log.term_at(peer.matched.max(commit)).is_some() => {
+                peer.next = peer.matched.max(commit).next();
+                peer.state = State::Probe { is_paused: false };
+            }
+            State::Snapshot => {}
         }
         self.confirm_reads();
     }
@@ -341,6 +347,29 @@ impl Raft {
             leader.transfer = Some(Transfer { to, until, is_told });
         }
         true
+    }
+
+    /// The members that were heard of lately and need entries that are gone here.
+    pub fn lagging(&self) -> impl Iterator<Item = MemberId> {
+        let peers = match &self.role {
+            Role::Leader(leader) => &leader.peers[..],
+            _ => &[],
+        };
+        let (now, election) = (self.now, self.settings.election);
+        let lags = move |peer: &Progress| {
+            peer.state == State::Snapshot && now.since(peer.heard) <= election
+        };
+        let lagging = peers.iter().filter(move |(_, peer)| lags(peer));
+        lagging.map(|(id, _)| *id)
+    }
+
+    /// A follower says something that is not Raft's.
+    pub(super) fn on_follower_word(&mut self, from: MemberId) {
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(peer) = leader.peer_mut(from)
+        {
+            peer.heard = self.now;
+        }
     }
 
     /// How far each other member is, as this leader knows it.

@@ -6,7 +6,7 @@ mod probe;
 use std::collections::VecDeque;
 
 use super::message::Runs;
-use crate::limits::SPENT_RUNS_MAX;
+use crate::limits::{SNAPSHOT_LOG_BYTES_MAX, SPENT_RUNS_MAX};
 use crate::mutant::{Mutant, is_on};
 use crate::run::{
     ENTRY_LENGTH_BYTES, RUN_HEAD_BYTES, count_entries, entries_prefix, split_entry, suffix,
@@ -34,6 +34,10 @@ pub struct Log {
     spent: Vec<Vec<u8>>,
     /// Bytes of applied runs that stay for members who lag; 0 if there are none.
     kept_bytes_max: usize,
+    /// And at most so many entries.
+    kept_entries_max: u64,
+    /// What lies behind it stays, whatever is kept otherwise: somebody needs it next.
+    held_behind: Option<Index>,
     /// Bytes of all runs held.
     held_bytes: usize,
     /// Bytes of the runs that are not applied to their end.
@@ -103,14 +107,22 @@ impl Log {
             cursor: Cursor::default(),
             spent: Vec::new(),
             kept_bytes_max: 0,
+            kept_entries_max: u64::MAX,
+            held_behind: None,
             held_bytes: 0,
             unapplied_bytes: 0,
         }
     }
 
-    /// Keeps about so many bytes of applied runs from now on, for members that lag.
-    pub fn keep(&mut self, bytes: usize) {
+    /// Keeps about so many bytes of applied runs from now on, and so many entries at most, for members that lag.
+    pub fn keep(&mut self, bytes: usize, entries: u64) {
         self.kept_bytes_max = bytes;
+        self.kept_entries_max = entries;
+    }
+
+    /// Keeps what lies behind `index` too, up to `SNAPSHOT_LOG_BYTES_MAX` of it; or no longer.
+    pub fn hold_behind(&mut self, index: Option<Index>) {
+        self.held_behind = index;
     }
 
     /// Bytes of the runs that are not applied to their end.
@@ -384,10 +396,20 @@ impl Log {
 
     /// Forgets the oldest runs that are applied, but for what is kept for others.
     pub fn release(&mut self) {
-        let (upto, kept) = (self.applied.index, self.kept_bytes_max);
-        while self.held_bytes > kept
-            && let Some(mut run) = self.runs.pop_front_if(|run| run.last() <= upto)
-        {
+        let (applied, kept) = (self.applied.index, self.kept_bytes_max);
+        let held = self.held_behind.unwrap_or(applied).min(applied);
+        loop {
+            let entries = applied.0 - self.released.index.0.min(applied.0);
+            if self.held_bytes <= kept && entries <= self.kept_entries_max {
+                return;
+            }
+            let upto = match self.held_bytes > kept.saturating_add(SNAPSHOT_LOG_BYTES_MAX) {
+                true => applied,
+                false => held,
+            };
+            let Some(mut run) = self.runs.pop_front_if(|run| run.last() <= upto) else {
+                return;
+            };
             self.released = Mark {
                 index: run.last(),
                 term: run.term,

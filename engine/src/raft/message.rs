@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::log::Mark;
-use crate::limits::QUESTIONS_A_MESSAGE_MAX;
+use crate::limits::{QUESTIONS_A_MESSAGE_MAX, SNAPSHOT_PART_BYTES};
 use crate::run::{self, RUN_HEAD_BYTES, count_entries, split_run};
 use crate::types::{Index, LeaseId, Run, RunKind, Term};
 
@@ -107,6 +107,33 @@ pub enum Body {
         /// From one up to `QUESTIONS_A_MESSAGE_MAX`.
         answers: Vec<Answer>,
     },
+    /// The leader has a snapshot for a follower whose next entries are gone.
+    Offer {
+        /// The last entry that the snapshot covers.
+        at: Mark,
+    },
+    /// The follower wants a piece of a file of the snapshot.
+    Fetch {
+        /// Of which snapshot.
+        at: Index,
+        /// Which of its files: 0 is the list of them.
+        file: u32,
+        /// From this byte on.
+        offset: u64,
+    },
+    /// The piece.
+    Part {
+        /// Of which snapshot.
+        at: Index,
+        /// Of which of its files.
+        file: u32,
+        /// Where it begins.
+        offset: u64,
+        /// Bytes of the whole file.
+        total: u64,
+        /// At most `SNAPSHOT_PART_BYTES`.
+        bytes: Bytes,
+    },
 }
 
 /// A question about a lease, whose time only the leader counts.
@@ -148,7 +175,7 @@ pub enum Ballot {
 pub enum Class {
     /// Small, and late is as bad as lost.
     Urgent,
-    /// Entries: large.
+    /// Entries and snapshots: large.
     Bulk,
 }
 
@@ -185,7 +212,7 @@ impl Message {
     #[must_use]
     pub fn class(&self) -> Class {
         match &self.body {
-            Body::Append { .. } | Body::Propose { .. } => Class::Bulk,
+            Body::Append { .. } | Body::Propose { .. } | Body::Part { .. } => Class::Bulk,
             Body::Vote { .. }
             | Body::VoteAnswer { .. }
             | Body::Heartbeat { .. }
@@ -196,7 +223,9 @@ impl Message {
             | Body::ReadIndex { .. }
             | Body::ReadIndexAnswer { .. }
             | Body::Ask { .. }
-            | Body::Answer { .. } => Class::Urgent,
+            | Body::Answer { .. }
+            | Body::Offer { .. }
+            | Body::Fetch { .. } => Class::Urgent,
         }
     }
 
@@ -288,6 +317,30 @@ impl Message {
                     out.u64(answer.index.0);
                 }
             }
+            Body::Offer { at } => {
+                out.head(kind::OFFER, self.term);
+                out.mark(*at);
+            }
+            Body::Fetch { at, file, offset } => {
+                out.head(kind::FETCH, self.term);
+                out.u64(at.0);
+                out.u32(*file);
+                out.u64(*offset);
+            }
+            Body::Part {
+                at,
+                file,
+                offset,
+                total,
+                bytes,
+            } => {
+                out.head(kind::PART, self.term);
+                out.u64(at.0);
+                out.u32(*file);
+                out.u64(*offset);
+                out.u64(*total);
+                out.0.extend_from_slice(bytes);
+            }
         }
         let checksum = crc32c::crc32c(&into[start + 4..]);
         into[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
@@ -373,6 +426,28 @@ impl Message {
             kind::ANSWER => Body::Answer {
                 answers: from.all(Reader::answer)?,
             },
+            kind::OFFER => Body::Offer { at: from.mark()? },
+            kind::FETCH => Body::Fetch {
+                at: Index(from.number()?),
+                file: u32::from_le_bytes(from.take()?),
+                offset: from.number()?,
+            },
+            kind::PART => {
+                let at = Index(from.number()?);
+                let file = u32::from_le_bytes(from.take()?);
+                let (offset, total) = (from.number()?, from.number()?);
+                let bytes = from.rest();
+                if bytes.len() > SNAPSHOT_PART_BYTES || offset + bytes.len() as u64 > total {
+                    return Err(BadMessage::Malformed);
+                }
+                Body::Part {
+                    at,
+                    file,
+                    offset,
+                    total,
+                    bytes: Bytes::copy_from_slice(bytes),
+                }
+            }
             _ => return Err(BadMessage::Malformed),
         };
         if !from.0.is_empty() {
@@ -583,6 +658,9 @@ mod kind {
     pub(super) const PROPOSE: u8 = 11;
     pub(super) const ASK: u8 = 12;
     pub(super) const ANSWER: u8 = 13;
+    pub(super) const OFFER: u8 = 14;
+    pub(super) const FETCH: u8 = 15;
+    pub(super) const PART: u8 = 16;
 }
 
 /// Bytes before the runs or entries of the longest kind.

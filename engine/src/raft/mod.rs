@@ -214,6 +214,9 @@ impl Raft {
             Body::ReadIndexAnswer { context, index } => {
                 self.on_read_answered(from, context, index);
             }
+            // What else they say is the replica's.
+            Body::Offer { .. } | Body::Part { .. } => self.on_leader_word(from),
+            Body::Fetch { .. } => self.on_follower_word(from),
             // The replica takes forwarded proposals and questions itself.
             Body::Lead | Body::Propose { .. } | Body::Ask { .. } | Body::Answer { .. } => {}
         }
@@ -417,7 +420,7 @@ impl Raft {
 
     fn keep_for_others(&mut self) {
         let bytes = self.settings.kept_bytes(self.me, &self.config);
-        self.log.keep(bytes);
+        self.log.keep(bytes, self.settings.catch_up_entries);
     }
 }
 

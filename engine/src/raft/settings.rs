@@ -14,6 +14,8 @@ pub struct Settings {
     pub election: Millis,
     /// Bytes of applied entries that are kept for members who lag; who lags more needs a snapshot.
     pub catch_up_bytes: usize,
+    /// And so many entries at most.
+    pub catch_up_entries: u64,
 }
 
 impl Default for Settings {
@@ -24,6 +26,7 @@ impl Default for Settings {
             heartbeat: Millis(100),
             election: Millis(1000),
             catch_up_bytes: crate::limits::CATCH_UP_BYTES,
+            catch_up_entries: u64::MAX,
         }
     }
 }

@@ -33,6 +33,7 @@ fn settings(id: u64) -> Settings {
     Settings {
         seed: id,
         catch_up_bytes: 1 << 20,
+        catch_up_entries: u64::MAX,
         ..Settings::default()
     }
 }

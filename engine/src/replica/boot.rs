@@ -181,7 +181,8 @@ impl Boot {
     /// What members who lag may need is kept from the start.
     fn keep_for_others(&mut self) {
         let ReplicaConfig { me, raft, .. } = &self.config;
-        self.log.keep(raft.kept_bytes(*me, &self.voters));
+        let bytes = raft.kept_bytes(*me, &self.voters);
+        self.log.keep(bytes, raft.catch_up_entries);
     }
 
     /// Hears what recovery reads, in the order of the log, and reads what that needs. The first failure is kept for `start`.
@@ -295,7 +296,7 @@ impl Boot {
         if raft.config().voters.is_only(me) {
             raft.campaign();
         }
-        let salt = recovered.identity.salt;
+        let salt = recovered.files_salt;
         let checkpoint = Checkpointing::after(recovered.checkpoint, self.named, salt);
         Ok(Replica::new(
             self.config,

@@ -224,7 +224,7 @@ pub fn integrity(
     let wal = wal::inspect(disk, is_in_use, &mut |_| {});
     let named = wal.as_ref().ok().map(|report| &report.superblock);
     let named = named.filter(|block| block.checkpoint != Index(0));
-    let checkpoint = named
-        .map(|block| inspect_checkpoint(disk, block.checkpoint, block.identity.salt, progress));
+    let checkpoint =
+        named.map(|block| inspect_checkpoint(disk, block.checkpoint, block.files_salt, progress));
     Integrity { wal, checkpoint }
 }

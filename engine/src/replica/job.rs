@@ -3,6 +3,7 @@
 use super::checkpoint::{CheckpointFailed, CheckpointJob};
 use super::lease::LeasesJob;
 use super::scrub::ScrubJob;
+use super::snapshot_job::{SnapshotDone, SnapshotJob};
 use crate::disk::Disk;
 use crate::mvcc::CheckpointFiles;
 use crate::types::{Index, ReplyTo};
@@ -19,6 +20,8 @@ pub enum Job {
     Leases(Box<LeasesJob>),
     /// A part of the scrub.
     Scrub(Box<ScrubJob>),
+    /// Files of a snapshot, sent or received.
+    Snapshot(SnapshotJob),
 }
 
 /// A finished job, for [`super::Replica::on_job`].
@@ -42,6 +45,8 @@ pub enum JobDone {
     },
     /// A part of the scrub is done.
     Scrub(Box<ScrubJob>),
+    /// Of a snapshot.
+    Snapshot(SnapshotDone),
 }
 
 impl Job {
@@ -64,6 +69,7 @@ impl Job {
                 to: job.to,
                 answer: job.run(),
             }),
+            Self::Snapshot(job) => job.step(disk).map(JobDone::Snapshot),
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use basalt_pb::hot;
 use bytes::Bytes;
 
+use super::snapshot_job::Piece;
 use super::{Proposals, Replica, Stopping};
 use crate::apply::{Outcome, Refused};
 use crate::command::{Command, Unreadable};
@@ -102,7 +103,8 @@ impl Forwarded {
 impl Replica {
     /// Hears what another member says; `from` is who the link says it is. Take a turn afterwards.
     pub fn on_message(&mut self, from: MemberId, message: Message, now: Millis) {
-        if self.failure.is_some() || self.stopping == Stopping::Sealed {
+        let is_mute = self.stopping == Stopping::Sealed || self.refill.is_switching();
+        if self.failure.is_some() || is_mute {
             return;
         }
         self.now = self.now.max(now);
@@ -121,9 +123,43 @@ impl Replica {
             }
             Body::Ask { ref questions } => self.on_questions(from, message.term, questions),
             Body::Answer { ref answers } => self.on_answers(from, message.term, answers),
+            Body::Offer { .. } | Body::Fetch { .. } | Body::Part { .. } => {
+                self.on_snapshot_message(from, message, now);
+            }
             _ => self.raft.on_message(from, message, now),
         }
         self.look_at_leader();
+    }
+
+    /// What is said of snapshots counts in the leader's own term only.
+    fn on_snapshot_message(&mut self, from: MemberId, message: Message, now: Millis) {
+        let Message { term, body } = message.clone();
+        self.raft.on_message(from, message, now);
+        if self.raft.term() != term {
+            return;
+        }
+        let is_leader = self.raft.is_leader();
+        let follows = !is_leader && self.raft.leader() == Some(from);
+        match body {
+            Body::Fetch { at, file, offset } if is_leader => self.on_fetch(from, at, file, offset),
+            Body::Offer { at } if follows => self.on_offer(from, at),
+            Body::Part {
+                at,
+                file,
+                offset,
+                total,
+                bytes,
+            } if follows => {
+                let piece = Piece {
+                    at,
+                    file,
+                    offset,
+                    total,
+                };
+                self.on_part(from, piece, bytes);
+            }
+            _ => {}
+        }
     }
 
     /// Hears that a connection to `member` was refused or reset: its process is gone. Take a turn afterwards.

@@ -22,7 +22,10 @@ mod parts;
 mod proposals;
 mod published;
 mod read_index;
+mod refill;
 mod scrub;
+mod sending;
+mod snapshot_job;
 mod turn;
 mod waiting;
 
@@ -46,6 +49,9 @@ pub use notice::Notice;
 pub use proposals::{Proposals, run_bytes_max};
 pub use published::{ClusterView, Counts, Published, ReadGate, Status};
 pub use scrub::{ScrubCounts, ScrubJob};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use snapshot_job::fuzz;
+pub use snapshot_job::{SnapshotDone, SnapshotJob};
 
 use crate::apply::{Halt, Machine, Quota};
 use crate::disk::{DiskDone, DiskOp, OpId};
@@ -62,7 +68,9 @@ use lease::Leasing;
 use members::{Batch, Change, Forwarded};
 use parts::Parts;
 use read_index::ReadQueue;
+use refill::Refill;
 use scrub::Scrubbing;
+use sending::Sending;
 use waiting::Waiting;
 
 /// One member.
@@ -125,6 +133,10 @@ pub struct Replica {
     parked: Option<NeedRead>,
     parts: Parts,
     scrub: Scrubbing,
+    sending: Option<Sending>,
+    refill: Refill,
+    /// Work on snapshots that nobody has taken yet.
+    snapshot_jobs: Vec<SnapshotJob>,
     /// Whether the next entry needs more turns.
     has_more: bool,
     /// At most `NOTICES_MAX`.
@@ -202,6 +214,8 @@ struct Checkpointing {
     not_before: Millis,
     /// The entry applied last, and when nothing has come behind it for long.
     quiet: (Index, Millis),
+    /// Whether a member needs a newer one than the last.
+    is_wanted: bool,
 }
 
 impl Checkpointing {
@@ -217,6 +231,7 @@ impl Checkpointing {
             covered: 0,
             not_before: Millis(0),
             quiet: (Index(0), Millis(0)),
+            is_wanted: false,
         }
     }
 }
@@ -296,6 +311,9 @@ impl Replica {
             parked: None,
             parts: Parts::default(),
             scrub,
+            sending: None,
+            refill: Refill::default(),
+            snapshot_jobs: Vec::new(),
             has_more: false,
             notices: Vec::new(),
             failure: None,
@@ -364,6 +382,7 @@ impl Replica {
         jobs.extend(self.wal.take_jobs().into_iter().map(Job::Wal));
         jobs.extend(self.checkpoint.ready.take().map(Job::Checkpoint));
         jobs.extend(self.scrub.take_ready().map(Job::Scrub));
+        jobs.extend(self.snapshot_jobs.drain(..).map(Job::Snapshot));
         self.take_lease_jobs(jobs);
     }
 
@@ -374,6 +393,7 @@ impl Replica {
             JobDone::Checkpoint { index, result } => self.on_checkpoint(index, result, now),
             JobDone::Scrub(job) => self.on_scrub(job, now),
             JobDone::Leases { to, answer } => self.replies.push_encoded(to, &answer),
+            JobDone::Snapshot(SnapshotDone(done)) => self.on_snapshot_job(done, now),
         }
     }
 
@@ -439,7 +459,9 @@ impl Replica {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         let is_sealed = self.stopping == Stopping::Sealed && self.wal.is_idle();
-        self.failure.is_some() || (is_sealed && self.raft.log().next_to_apply().is_none())
+        self.failure.is_some()
+            || self.is_refilled()
+            || (is_sealed && self.raft.log().next_to_apply().is_none())
     }
 
     /// Why it acknowledges nothing more, if so.
@@ -458,7 +480,9 @@ impl Replica {
     fn refuses(&self) -> Option<Refused> {
         match &self.failure {
             Some(failure) => Some(failure.refused()),
-            None if self.stopping != Stopping::No => Some(Refused::Stopped),
+            None if self.stopping != Stopping::No || self.refill.is_switching() => {
+                Some(Refused::Stopped)
+            }
             None => None,
         }
     }

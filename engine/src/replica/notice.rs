@@ -2,7 +2,7 @@
 
 use super::auto_compaction::AutoCompaction;
 use crate::mvcc::{BadSegment, Sizes};
-use crate::types::Millis;
+use crate::types::{Index, MemberId, Millis};
 
 /// One event, for [`super::Replica::take_notices`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,18 @@ pub enum Notice {
     AlarmLifted {
         /// Bytes of data now.
         used: u64,
+    },
+    /// What this member needs next the leader's log does not hold any more: its snapshot comes.
+    SnapshotBegan {
+        /// The leader.
+        from: MemberId,
+        /// The last entry that it covers.
+        index: Index,
+    },
+    /// It could not be written, or is not what it should be; another try follows.
+    SnapshotFailed {
+        /// The last entry that it covers.
+        index: Index,
     },
     /// The space of all compactions up to a revision is given back.
     CompactionFinished {

@@ -64,28 +64,27 @@ fn config() -> ReplicaConfig {
 
 /// Starts a member from whatever `disk` holds.
 fn boot(disk: &mut MemDisk, config: ReplicaConfig) -> Replica {
-    let (identity, checkpoint) = match look(disk).expect("a directory") {
-        Found::Ours(block) => (block.identity, block.checkpoint),
+    let (salt, checkpoint) = match look(disk).expect("a directory") {
+        Found::Ours(block) => (block.files_salt, block.checkpoint),
         Found::Empty => {
-            let (cluster, member, salt) = (config.cluster, config.me, 9);
+            let (cluster, member, salt) = (config.cluster, config.me, 9 + config.store.files_seed);
             let identity = Identity {
                 cluster,
                 member,
                 salt,
             };
             create(disk, &identity, &LIMITS).expect("made");
-            (identity, Index(0))
+            (salt, Index(0))
         }
     };
     let mut boot = if checkpoint == Index(0) {
         Boot::first(config)
     } else {
         let mut content = CheckpointContent::new(config.store);
-        let mut reader = CheckpointReader::open(disk, checkpoint, identity.salt).expect("there");
+        let mut reader = CheckpointReader::open(disk, checkpoint, salt).expect("there");
         while let Some(chunk) = reader.next(disk).expect("whole") {
             content.push(chunk).expect("content");
         }
-        let salt = identity.salt;
         Boot::restore(config, checkpoint, content, disk, salt, &mut |_, _| {}).expect("restored")
     };
     let named = boot.named().to_vec();
@@ -560,4 +559,5 @@ mod leases;
 mod questions;
 mod recovery;
 mod scrub;
+mod snapshots;
 mod space;

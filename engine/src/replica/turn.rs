@@ -35,6 +35,10 @@ impl Replica {
             return Turn::default();
         }
         self.now = now;
+        if self.switch() {
+            self.queue_reads();
+            return Turn::default();
+        }
         self.raft.tick(now);
         self.look_at_leader();
         self.refuse_replaced();
@@ -93,6 +97,7 @@ impl Replica {
 
     /// What a cluster asks for at the end of a turn: messages, time-outs, term and vote on the disk. When to look again.
     fn turn_to_members(&mut self, now: Millis) -> Option<Millis> {
+        self.send_snapshots(now);
         self.raft.flush();
         // What was replaced after it was staged still stands at the end of the open frame.
         let upto = match is_on(Mutant::CommitUnstaged) {
@@ -467,8 +472,10 @@ impl Replica {
         let due = since >= self.config.checkpoint_bytes.max(index)
             || entries >= self.config.checkpoint_entries
             || unfiled >= self.config.checkpoint_unfiled_bytes
+            || self.checkpoint.is_wanted
             || is_some && now >= self.checkpoint.quiet.1;
         let idle = !self.checkpoint.running
+            && !self.refill.is_checking()
             && now >= self.checkpoint.not_before
             && self.machine.store().is_settled();
         if !due || !idle || entries == 0 || self.stopping != Stopping::No {
@@ -480,6 +487,9 @@ impl Replica {
             let job = CheckpointJob::new(self.machine.meta(), cursor, self.checkpoint.salt);
             self.checkpoint.ready = Some(Box::new(job));
             self.checkpoint.running = true;
+            if self.checkpoint.is_wanted {
+                self.raft.log_mut().hold_behind(Some(applied));
+            }
             self.checkpoint.live = live;
             if is_on(Mutant::ReleaseEarly) {
                 self.wal.release(applied, &[]);

@@ -51,6 +51,7 @@ pub fn create_from<E: From<Corrupt>>(
         start: first,
         start_sequence: 1,
         next: Place::default(),
+        files_salt: identity.salt,
     };
     // From here on an unfinished directory is told from one that lost its superblocks.
     new_superblock(disk, 0, &block)?;

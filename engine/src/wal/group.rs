@@ -5,7 +5,8 @@ use super::corrupt::WalFailed;
 use super::job::{Job, JobDone};
 use super::record::{Frame, FrameKind, Header};
 use super::segment::{Layout, Segments, Space, WalLimits};
-use super::superblock::Superblock;
+use super::superblock::{Place, Superblock};
+use super::switch::Switch;
 use crate::disk::{DiskAnswer, DiskDone, DiskOp, File, OpId, Pages};
 use crate::mutant::{Mutant, is_on};
 use crate::run::RUN_HEAD_BYTES;
@@ -36,6 +37,10 @@ pub struct Wal {
     unnamed: Vec<(Index, File)>,
     ops: u64,
     seal: Seal,
+    /// The log goes on elsewhere: see [`Wal::switch_to`].
+    is_over: bool,
+    /// Checkpoints and files of the revision log that nobody names any more and somebody reads.
+    withheld: Option<Vec<File>>,
     failed: Option<WalFailed>,
     limits: WalLimits,
 }
@@ -110,6 +115,8 @@ impl Wal {
             unnamed: Vec::new(),
             ops: 0,
             seal: Seal::No,
+            is_over: false,
+            withheld: None,
             failed: None,
             limits,
         }
@@ -145,7 +152,7 @@ impl Wal {
 
     /// The next operation to perform, if any. Call until `None`.
     pub fn poll_op(&mut self) -> Option<(OpId, DiskOp)> {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.is_over {
             return None;
         }
         self.poll_superblock().or_else(|| self.poll_frame())
@@ -225,7 +232,7 @@ impl Wal {
     pub fn is_idle(&self) -> bool {
         let quiet = self.flying.is_none() && matches!(self.supers.writing, Writing::Nothing);
         let staged = !self.open.is_empty() || self.supers.dirty || self.seal == Seal::Wanted;
-        self.failed.is_some() || (quiet && !staged)
+        self.failed.is_some() || self.is_over || (quiet && !staged)
     }
 
     /// Bytes of the largest run that may ever be appended.
@@ -260,6 +267,47 @@ impl Wal {
         self.unnamed.extend(unnamed);
         self.segments.release(upto);
         self.supers.dirty = true;
+    }
+
+    /// The checkpoint that both superblocks name.
+    #[must_use]
+    pub fn named_checkpoint(&self) -> Index {
+        self.supers.durable.checkpoint
+    }
+
+    /// From now on, or no longer, the files of older checkpoints stay although nobody names them. A restart removes them.
+    pub fn hold_files(&mut self, hold: bool) {
+        match (hold, &mut self.withheld) {
+            (true, None) => self.withheld = Some(Vec::new()),
+            (false, Some(_)) => {
+                for file in self.withheld.take().into_iter().flatten() {
+                    self.segments.remove(file);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends this log in favour of one that goes on behind `Checkpoint(upto)`, which is durable with all that it names, under
+    /// `files_salt`. What this log holds behind its own checkpoint is given up. The disk is asked for nothing more; whoever
+    /// performs the switch starts the member anew.
+    ///
+    /// # Panics
+    /// If it is not idle.
+    pub fn switch_to(&mut self, upto: Index, files_salt: u64) -> Switch {
+        assert!(self.is_idle());
+        assert!(self.failed.is_none());
+        assert!(upto > self.checkpoint);
+        self.is_over = true;
+        let (start, fill) = self.segments.fresh_start();
+        let mut block = self.describe();
+        block.checkpoint = upto;
+        block.floor_index = upto;
+        block.start = start;
+        block.start_sequence = self.sequence + 1;
+        block.next = Place::default();
+        block.files_salt = files_salt;
+        Switch::new(fill, block)
     }
 
     /// A clean stop: what is staged, then a frame that says that nothing follows, then the floor. Done when `is_idle`.
@@ -363,10 +411,13 @@ impl Wal {
             Writing::Second(block, id) if id == done => {
                 let older = self.supers.durable.checkpoint;
                 if older != Index(0) && older != block.checkpoint {
-                    self.segments.remove(File::Checkpoint(older.0));
+                    self.forget(File::Checkpoint(older.0));
                 }
-                for (_, file) in self.unnamed.extract_if(.., |it| it.0 <= block.checkpoint) {
-                    self.segments.remove(file);
+                let is_gone = |it: &(Index, File)| it.0 <= block.checkpoint;
+                let (gone, kept): (Vec<_>, Vec<_>) = self.unnamed.drain(..).partition(is_gone);
+                self.unnamed = kept;
+                for (_, file) in gone {
+                    self.forget(file);
                 }
                 self.supers.writing = Writing::Nothing;
                 self.supers.durable = block;
@@ -375,6 +426,14 @@ impl Wal {
             _ => return false,
         }
         true
+    }
+
+    /// Nobody names the file any more.
+    fn forget(&mut self, file: File) {
+        match &mut self.withheld {
+            Some(withheld) => withheld.push(file),
+            None => self.segments.remove(file),
+        }
     }
 
     fn poll_frame(&mut self) -> Option<(OpId, DiskOp)> {

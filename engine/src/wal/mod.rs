@@ -16,6 +16,7 @@ mod recover;
 mod segment;
 mod still;
 mod superblock;
+mod switch;
 mod verdict;
 mod walk;
 
@@ -35,4 +36,5 @@ pub use segment::{Space, WalLimits};
 pub use superblock::{
     ARCHIVE_FEATURES, DIRECTORY_FORMAT, Found, Identity, Place, Superblock, look,
 };
+pub use switch::Switch;
 pub use walk::OnEvent;

@@ -58,6 +58,8 @@ pub struct Recovered {
     pub checkpoint: Index,
     /// Whose data it is.
     pub identity: Identity,
+    /// What checkpoints and files of the revision log carry.
+    pub files_salt: u64,
     /// Whether the last stop was a clean one.
     pub is_clean: bool,
     /// What an operator should hear.
@@ -159,6 +161,7 @@ pub fn recover(
         last_term,
         checkpoint,
         identity,
+        files_salt: block.files_salt,
         is_clean,
         notices,
     })

@@ -211,6 +211,27 @@ impl Segments {
         self.trim();
     }
 
+    /// Where a log that does not continue this one begins, and the work that makes its segment. Its generation tells it from
+    /// any that this log has named.
+    pub(super) fn fresh_start(&mut self) -> (Place, Work) {
+        let (slot, bytes) = (self.slot_next, self.limits.smallest());
+        self.slot_next += 1;
+        let generation = self.current.place.generation + 2;
+        let fill = Work::Fill {
+            slot,
+            bytes,
+            salt: self.salt,
+            chunk: self.limits.fill_bytes,
+            spend_ballast: false,
+        };
+        let place = Place {
+            slot,
+            bytes,
+            generation,
+        };
+        (place, fill)
+    }
+
     /// The checkpoint has everything up to `upto`: full segments without anything above may go. True if one does.
     pub(super) fn release(&mut self, upto: Index) -> bool {
         let before = self.leaving.len();

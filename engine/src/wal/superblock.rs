@@ -74,6 +74,9 @@ pub struct Superblock {
     pub start_sequence: u64,
     /// Where the log goes on when the segment in use is full. No other segment is gone to.
     pub next: Place,
+    /// What checkpoints and files of the revision log carry: the directory's own random number, or that of the member whose
+    /// snapshot this one has taken over.
+    pub files_salt: u64,
 }
 
 impl Superblock {
@@ -108,6 +111,7 @@ impl Superblock {
             self.next.slot,
             self.next.bytes,
             self.next.generation,
+            self.files_salt,
         ] {
             out.put(&word.to_le_bytes());
         }
@@ -156,6 +160,8 @@ impl Superblock {
             bytes: word(),
             generation: word(),
         };
+        // Directories that were made before there was such a word have 0 there.
+        let files_salt = Some(word()).filter(|salt| *salt != 0);
         Copy::Good(Self {
             identity,
             complete,
@@ -168,6 +174,7 @@ impl Superblock {
             start,
             start_sequence,
             next,
+            files_salt: files_salt.unwrap_or(identity.salt),
         })
     }
 }
@@ -388,6 +395,7 @@ mod tests {
                 bytes: 15,
                 generation: 16,
             },
+            files_salt: 17,
         }
     }
 

@@ -117,9 +117,14 @@ pub struct Limits {
     /// `--cache-bytes`: bytes of records in memory that files hold too; `None` leaves it to the host's
     /// memory.
     pub cache_bytes: Option<u64>,
+    /// `--snapshot-catchup-entries`: entries of the log kept for followers; `None` leaves it to their bytes.
+    pub catch_up_entries: Option<u64>,
     /// Streams open at once on one connection.
     pub concurrent_streams: u32,
 }
+
+/// etcd's default is about its own entries; basalt's is a number of bytes.
+const CATCH_UP_ENTRIES_OF_ETCD: u64 = 5000;
 
 /// A few transactions may need as much at once.
 const CACHE_BYTES_MIN: u64 = 16 << 20;
@@ -329,6 +334,8 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
                 0 => None,
                 bytes => Some(bytes.max(CACHE_BYTES_MIN)),
             },
+            catch_up_entries: Some(settings.uint("snapshot-catchup-entries"))
+                .filter(|entries| *entries != CATCH_UP_ENTRIES_OF_ETCD),
             concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
                 .expect("its kind is Uint32"),
         },

@@ -175,7 +175,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("bootstrap-defrag-threshold-megabytes", Features, Uint, "0", NO_BBOLT, "Free space above which etcd defragments at start, in megabytes."),
     flag("max-learners", Features, Int, "1", Works, "Learners that the cluster may hold."),
     flag("downgrade-check-time", Features, Duration, "5s", NoEffectYet, "Time between two looks at a downgrade in progress."),
-    flag("snapshot-catchup-entries", Features, Uint, "5000", NoEffectYet, "Entries kept for slow followers when the log is released."),
+    flag("snapshot-catchup-entries", Features, Uint, "5000", Works, "Entries of the log kept in memory for slow followers, at most; 5000 keeps 32 MiB, however many entries that is."),
 
     flag("force-new-cluster", Unsafe, Bool, "false", NoEffectYet, "Make a cluster of this member alone out of what its data directory holds."),
     flag("unsafe-no-fsync", Unsafe, Bool, "false", NoEffectYet, "Acknowledge before data is on disk."),

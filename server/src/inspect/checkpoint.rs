@@ -15,7 +15,7 @@ pub(super) fn show(opened: &mut Opened, is_json: bool, out: &mut dyn Write) -> S
         if block.checkpoint == Index(0) {
             return Ok((block, None));
         }
-        let (index, salt) = (block.checkpoint, block.identity.salt);
+        let (index, salt) = (block.checkpoint, block.files_salt);
         inspect_checkpoint(disk, index, salt, &mut progress)
             .map(|report| (block, Some(report)))
             .map_err(|refused| Ended::Said(refused.to_string()))

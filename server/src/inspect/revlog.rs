@@ -20,7 +20,7 @@ pub(super) fn show(opened: &mut Opened, is_json: bool, out: &mut dyn Write) -> S
             if block.checkpoint == Index(0) {
                 return Ok((block, Vec::new()));
             }
-            inspect_revlog(disk, block.checkpoint, block.identity.salt, &mut progress)
+            inspect_revlog(disk, block.checkpoint, block.files_salt, &mut progress)
                 .map(|segments| (block, segments))
                 .map_err(|refused| Ended::Said(refused.to_string()))
         },

@@ -19,4 +19,4 @@ mod serve;
 mod watchman;
 mod worker;
 
-pub use serve::{ServeError, serve};
+pub use serve::{Ended, ServeError, serve};

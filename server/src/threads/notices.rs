@@ -76,6 +76,15 @@ pub(super) fn tell(notice: Notice, metrics: &EngineMetrics) {
             "current-db-size-in-use-bytes" = used,
             "disarming the NOSPACE alarm"
         ),
+        Notice::SnapshotBegan { from, index } => tracing::info!(
+            "remote-peer-id" = %from,
+            "incoming-snapshot-index" = index.0,
+            "receiving database snapshot"
+        ),
+        Notice::SnapshotFailed { index } => tracing::warn!(
+            "incoming-snapshot-index" = index.0,
+            "failed to receive database snapshot"
+        ),
         Notice::CompactionFinished {
             revision,
             took,

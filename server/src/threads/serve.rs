@@ -55,8 +55,17 @@ pub enum ServeError {
     Failed(String),
 }
 
-/// Serves until the end is asked for; then drains, seals the log and returns.
-pub fn serve(config: &Config, booted: Booted, shutdown: &Shutdown) -> Result<(), ServeError> {
+/// Why a member serves no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to end.
+    Asked,
+    /// Its directory holds the leader's snapshot now: it is to be started from that.
+    Refilled,
+}
+
+/// Serves until the end is asked for, or a snapshot took the place of what is served; then drains, seals the log and returns.
+pub fn serve(config: &Config, booted: Booted, shutdown: &Shutdown) -> Result<Ended, ServeError> {
     let bound = bind_all(config)?;
     let net_loops = net_loops(config.threads);
     let plant = Plant::build(config, booted, bound, net_loops)?;
@@ -204,7 +213,7 @@ impl Plant {
         Http::new(Arc::clone(&self.registry), metrics, self.access.clone())
     }
 
-    fn run_inline(mut self) -> Result<(), ServeError> {
+    fn run_inline(mut self) -> Result<Ended, ServeError> {
         let mut reactor = self.reactors.remove(0);
         reactor
             .watch(self.wal.event_fd(), WAL_EVENTS)
@@ -242,12 +251,13 @@ impl Plant {
         let counters = Arc::clone(&self.registry.loops[0].0);
         let mut api = Api::new(self.api, counters, backend);
         let ran = reactor.run(&mut api).map_err(in_loop("network loop"));
-        api.backend_mut().machine.stop(Instant::now() + SEAL_MAX);
+        let machine = &mut api.backend_mut().machine;
+        machine.stop(Instant::now() + SEAL_MAX);
         end(&self.worker, worker_thread);
-        ran.and(outcome(&failure))
+        ran.and(outcome(&failure, machine))
     }
 
-    fn run_threaded(mut self) -> Result<(), ServeError> {
+    fn run_threaded(mut self) -> Result<Ended, ServeError> {
         let peer_listeners = std::mem::take(&mut self.peer_listeners);
         let mut engine_reactor = Reactor::new(self.reactor_config.clone(), peer_listeners)
             .map_err(in_loop("engine loop"))?;
@@ -331,7 +341,7 @@ impl Plant {
             ran = ran.and(ended.map_err(in_loop("network loop")));
         }
         end(&self.worker, worker_thread);
-        ran.and(outcome(&failure))
+        ran.and(outcome(&failure, &engine.machine))
     }
 }
 
@@ -349,14 +359,15 @@ fn end(worker: &Worker, thread: std::thread::JoinHandle<()>) {
     thread.join().expect("a panic ends the process");
 }
 
-fn outcome(failure: &Mutex<Option<String>>) -> Result<(), ServeError> {
+fn outcome(failure: &Mutex<Option<String>>, machine: &Machine) -> Result<Ended, ServeError> {
     match failure
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take()
     {
         Some(reason) => Err(ServeError::Failed(reason)),
-        None => Ok(()),
+        None if machine.replica().is_refilled() => Ok(Ended::Refilled),
+        None => Ok(Ended::Asked),
     }
 }
 

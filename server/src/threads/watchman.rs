@@ -35,6 +35,10 @@ impl Watchman {
             self.loops[0].accept();
         }
         self.end_if_removed(machine, now);
+        if machine.replica().is_refilled() && !self.is_ending {
+            self.is_ending = true;
+            self.loops.iter().for_each(|own| own.stop(REFILLED_DRAIN));
+        }
         if let Some(failure) = machine.replica().failure() {
             let mut told = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             if told.is_none() {
@@ -96,5 +100,7 @@ impl Watchman {
 
 /// As long as etcd waits before a removed member ends.
 const REMOVED_DELAY: Duration = Duration::from_secs(1);
+/// Clients of a member that took over a snapshot go to another, or come back at once.
+const REFILLED_DRAIN: Duration = Duration::from_millis(100);
 /// Who waits hears of the failure within this time.
 const FAILURE_DRAIN: Duration = Duration::from_millis(500);

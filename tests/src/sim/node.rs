@@ -219,10 +219,9 @@ impl Node {
         let request_ids = Arc::new(RequestIds::new(self.id, UNIX_EPOCH_MS + now_us / 1000));
         let limits = self.limits();
         let seed = self.rng.u64(..);
-        let config = self.config(Arc::clone(&request_ids), seed);
         let disk: &mut dyn Disk = &mut self.disk;
-        let (identity, checkpoint) = match look(disk)? {
-            Found::Ours(block) => (block.identity, block.checkpoint),
+        let (salts, checkpoint) = match look(disk)? {
+            Found::Ours(block) => ((block.identity.salt, block.files_salt), block.checkpoint),
             Found::Empty => {
                 let identity = Identity {
                     cluster: CLUSTER,
@@ -230,18 +229,21 @@ impl Node {
                     salt: self.rng.u64(..),
                 };
                 create(disk, &identity, &limits)?;
-                (identity, Index(0))
+                ((identity.salt, identity.salt), Index(0))
             }
         };
+        let (files_seed, files_salt) = salts;
+        let config = self.config(Arc::clone(&request_ids), seed, files_seed);
+        let disk: &mut dyn Disk = &mut self.disk;
         let mut boot = match checkpoint {
             Index(0) => Boot::first(config),
             index => {
                 let mut content = CheckpointContent::new(config.store);
-                let mut reader = CheckpointReader::open(disk, index, identity.salt)?;
+                let mut reader = CheckpointReader::open(disk, index, files_salt)?;
                 while let Some(chunk) = reader.next(disk)? {
                     content.push(chunk)?;
                 }
-                Boot::restore(config, index, content, disk, identity.salt, &mut |_, _| {})?
+                Boot::restore(config, index, content, disk, files_salt, &mut |_, _| {})?
             }
         };
         let named = boot.named().to_vec();
@@ -285,7 +287,7 @@ impl Node {
         }
     }
 
-    fn config(&self, request_ids: Arc<RequestIds>, seed: u64) -> ReplicaConfig {
+    fn config(&self, request_ids: Arc<RequestIds>, seed: u64, files_seed: u64) -> ReplicaConfig {
         let initial = (0..usize::from(self.settings.members)).map(|number| Member {
             id: member_id(number),
             name: format!("m{number}"),
@@ -310,12 +312,14 @@ impl Node {
                 segment_bytes: self.settings.store_segment_bytes,
                 // All of a run's: reads here want all that they need at once.
                 cache_bytes: u64::MAX,
+                files_seed,
             },
             raft: basalt_engine::raft::Settings {
                 seed,
                 heartbeat: Millis(self.settings.heartbeat_ms),
                 election: Millis(self.settings.election_ms),
-                catch_up_bytes: 16 << 20,
+                catch_up_bytes: self.settings.catch_up_bytes,
+                catch_up_entries: u64::MAX,
             },
         }
     }

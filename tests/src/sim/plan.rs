@@ -42,6 +42,9 @@ pub struct Settings {
     pub checkpoint_entries: u64,
     /// Bytes of records in no file after which a checkpoint is due.
     pub checkpoint_unfiled_bytes: u64,
+    /// Bytes of log that are kept for members who lag.
+    #[serde(default = "catch_up_bytes_of_old_plans")]
+    pub catch_up_bytes: usize,
     /// What a durable write takes on average.
     pub disk_us: u64,
     /// What a step of background work takes on average.
@@ -221,11 +224,6 @@ impl Settings {
         };
         let quiet = rng.bool();
         let election_ms = log_uniform(rng, 100, 2_000);
-        // Who lags behind the others' checkpoints needs a snapshot, which members do not send yet.
-        let alone_or_never = |rng: &mut Rng, from, to| match members {
-            1 => log_uniform(rng, from, to),
-            _ => u64::MAX,
-        };
         let permille = |rng: &mut Rng| match quiet {
             true => 0,
             false => rng.u16(0..100),
@@ -238,8 +236,10 @@ impl Settings {
             segment_pages: rng.u64(6..17),
             group_bytes: rng.usize(2_000..16_000),
             store_segment_bytes: rng.usize(1_000..6_000),
-            checkpoint_entries: alone_or_never(rng, 4, 200),
-            checkpoint_unfiled_bytes: alone_or_never(rng, 2_000, 100_000),
+            checkpoint_entries: log_uniform(rng, 4, 200),
+            checkpoint_unfiled_bytes: log_uniform(rng, 2_000, 100_000),
+            // Often less than what somebody misses: then a snapshot comes.
+            catch_up_bytes: usize::try_from(log_uniform(rng, 200, 100_000)).expect("small"),
             disk_us: log_uniform(rng, 50, 20_000),
             job_us: log_uniform(rng, 100, 50_000),
             link_us: log_uniform(rng, 50, 20_000),
@@ -250,6 +250,10 @@ impl Settings {
             durable_check_one_in: 8,
         }
     }
+}
+
+fn catch_up_bytes_of_old_plans() -> usize {
+    16 << 20
 }
 
 /// At least `FAULTS_MIN`, of a few kinds.

@@ -384,6 +384,7 @@ impl<'p> World<'p> {
             Some(Failure::Records(BadSegment::Rotten { .. }))
         );
         let is_stopped = process.is_stopping && process.replica.is_stopped();
+        let is_refilled = process.replica.is_refilled();
         for (id, op) in later {
             let refused = self.nodes[member].submit(id, op).err();
             let takes = self.nodes[member].disk_us();
@@ -409,6 +410,9 @@ impl<'p> World<'p> {
             self.tally.add("failed writes", 1);
             let after = self.rng.u64(0..FAILED_FOR_US);
             self.schedule(after, Event::Die(at));
+        } else if is_refilled {
+            self.tally.add("snapshots taken over", 1);
+            self.schedule(0, Event::Die(at));
         } else if is_stopped {
             self.tally.add("clean stops", 1);
             self.schedule(0, Event::Die(at));

@@ -58,7 +58,7 @@ pub(crate) struct RevLog {
     /// How many frames are not in memory.
     cold: usize,
     cache: Cache,
-    /// The number of the next file; greater than any that a checkpoint ever named.
+    /// The number of the next file; no checkpoint of any member ever named it.
     file_next: u64,
 }
 
@@ -83,11 +83,24 @@ impl Position {
     }
 }
 
+/// Where a process begins to number its files. No two processes begin at one place: what is `stored` in a checkpoint grows with
+/// each that becomes durable, and files that none names are removed at the start.
+fn first_file(seed: u64, stored: u64) -> u64 {
+    if seed == 0 {
+        return stored;
+    }
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..].copy_from_slice(&stored.to_le_bytes());
+    (u64::from(crc32c::crc32c(&bytes)) << 32) | 1
+}
+
 impl RevLog {
     pub(crate) fn new(config: StoreConfig) -> Self {
         let StoreConfig {
             segment_bytes,
             cache_bytes,
+            files_seed,
         } = config;
         let open = Appender::new(segment_bytes, 0);
         let mut directory = Directory::default();
@@ -103,7 +116,7 @@ impl RevLog {
             unfiled_bytes: 0,
             cold: 0,
             cache,
-            file_next: 1,
+            file_next: first_file(files_seed, 1),
         }
     }
 
@@ -144,6 +157,7 @@ impl RevLog {
         let StoreConfig {
             segment_bytes,
             cache_bytes,
+            files_seed,
         } = config;
         let cache = Cache::new(cache_bytes);
         let open = Appender::new(segment_bytes, 0);
@@ -158,7 +172,7 @@ impl RevLog {
             unfiled_bytes: 0,
             cold,
             cache,
-            file_next,
+            file_next: first_file(files_seed, file_next),
         }
     }
 

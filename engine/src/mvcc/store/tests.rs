@@ -321,6 +321,7 @@ fn a_search_through_cold_versions_goes_on_where_it_stood() {
     let (mut store, _) = Store::new(StoreConfig {
         segment_bytes: 4096,
         cache_bytes: 0,
+        ..StoreConfig::default()
     });
     let mut disk = MemDisk::default();
     for version in 0..50u8 {

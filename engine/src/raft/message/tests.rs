@@ -78,6 +78,19 @@ fn bodies() -> Vec<Body> {
         Body::Answer {
             answers: vec![answer(1, 60), answer(u64::MAX, -1)],
         },
+        Body::Offer { at: mark(40, 6) },
+        Body::Fetch {
+            at: Index(40),
+            file: 2,
+            offset: 8192,
+        },
+        Body::Part {
+            at: Index(40),
+            file: 2,
+            offset: 8192,
+            total: 8195,
+            bytes: Bytes::from_static(&[1, 2, 3]),
+        },
     ]
 }
 

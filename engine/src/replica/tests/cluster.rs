@@ -17,10 +17,14 @@ pub(super) struct Cluster {
     /// Streams are numbered in the order of the questions.
     asked: u32,
     starts: u64,
+    /// Entries after which a checkpoint is due, and bytes of log that are kept for others.
+    pub(super) sizes: (u64, usize),
 }
 
 pub(super) struct Member {
-    disk: MemDisk,
+    pub(super) disk: MemDisk,
+    /// If wanted, what the disk was before each operation.
+    pub(super) images: Option<Vec<MemDisk>>,
     pub(super) replica: Replica,
     outcomes: Vec<(u32, Outcome)>,
     /// The bytes of those that are encoded, by stream.
@@ -51,6 +55,7 @@ impl Member {
         let replica = boot(&mut disk, config);
         Self {
             disk,
+            images: None,
             replica,
             outcomes: Vec::new(),
             encoded: BTreeMap::new(),
@@ -76,14 +81,14 @@ impl Member {
                     held.push((id, op));
                     continue;
                 }
-                let result = self.disk.perform(op);
+                let result = Recording(&mut self.disk, &mut self.images).perform(op);
                 self.replica.on_disk(DiskDone { id, result });
                 moved = true;
             }
             let mut jobs = Vec::new();
             self.replica.take_jobs(&mut jobs);
             for job in jobs {
-                let done = job.run(&mut self.disk);
+                let done = job.run(&mut Recording(&mut self.disk, &mut self.images));
                 self.replica.on_job(done, now);
                 moved = true;
             }
@@ -103,8 +108,25 @@ impl Member {
     }
 }
 
+/// A disk of which every state can be kept.
+struct Recording<'d>(&'d mut MemDisk, &'d mut Option<Vec<MemDisk>>);
+
+impl Disk for Recording<'_> {
+    fn perform(&mut self, op: DiskOp) -> Result<DiskAnswer, DiskError> {
+        let is_change = !matches!(op, DiskOp::List | DiskOp::Read { .. });
+        if let Some(images) = self.1.as_mut().filter(|_| is_change) {
+            images.push(self.0.clone());
+        }
+        self.0.perform(op)
+    }
+}
+
 impl Cluster {
     pub(super) fn new(count: u64) -> Self {
+        Self::with_sizes(count, (u64::MAX, Settings::default().catch_up_bytes))
+    }
+
+    pub(super) fn with_sizes(count: u64, sizes: (u64, usize)) -> Self {
         let mut cluster = Self {
             members: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -112,6 +134,7 @@ impl Cluster {
             now: Millis(0),
             asked: 0,
             starts: 0,
+            sizes,
         };
         for number in 1..=count {
             let initial = (1..=count).map(described).collect();
@@ -128,7 +151,12 @@ impl Cluster {
         (cluster, leader)
     }
 
-    fn start(&mut self, number: u64, disk: MemDisk, initial: Vec<crate::member::Member>) {
+    pub(super) fn start(
+        &mut self,
+        number: u64,
+        disk: MemDisk,
+        initial: Vec<crate::member::Member>,
+    ) {
         self.starts += 1;
         let ids: Vec<MemberId> = (1..=3).map(id).collect();
         let config = ReplicaConfig {
@@ -140,7 +168,14 @@ impl Cluster {
             request_ids: Arc::new(RequestIds::new(id(number), self.starts)),
             raft: Settings {
                 seed: number + 1000 * self.starts,
+                catch_up_bytes: self.sizes.1,
                 ..Settings::default()
+            },
+            checkpoint_entries: self.sizes.0,
+            store: StoreConfig {
+                segment_bytes: 4 << 10,
+                files_seed: number,
+                ..StoreConfig::default()
             },
             ..config()
         };
@@ -161,16 +196,29 @@ impl Cluster {
     fn step(&mut self) -> bool {
         let sent = self.run_all();
         let moved = !sent.is_empty();
+        self.deliver_all(sent);
+        moved
+    }
+
+    fn deliver_all(&mut self, sent: Vec<(MemberId, MemberId, PeerMessage)>) {
         for (from, to, message) in sent {
             if !self.cut.contains(&from) && !self.cut.contains(&to) {
                 self.deliver(from, to, message);
             }
         }
-        moved
     }
 
-    /// Lets everybody do what they can; answers what they say.
+    /// Lets everybody do what they can; answers what they say. Whoever has taken over a snapshot is started anew.
     pub(super) fn run_all(&mut self) -> Vec<(MemberId, MemberId, PeerMessage)> {
+        let sent = self.run_members();
+        let refilled = self.members.iter().filter(|it| it.1.replica.is_refilled());
+        for number in refilled.map(|it| *it.0).collect::<Vec<_>>() {
+            self.restart(number);
+        }
+        sent
+    }
+
+    fn run_members(&mut self) -> Vec<(MemberId, MemberId, PeerMessage)> {
         let mut sent = Vec::new();
         for (number, member) in &mut self.members {
             if self.paused.contains(number) {
@@ -199,6 +247,17 @@ impl Cluster {
             }
         }
         panic!("the members never settle");
+    }
+
+    /// As `settle`, until one member has taken over a snapshot; that one stays as it is.
+    pub(super) fn settle_but(&mut self, number: u64) {
+        for _ in 0..500 {
+            let sent = self.run_members();
+            if self.at(number).replica.is_refilled() || sent.is_empty() {
+                return;
+            }
+            self.deliver_all(sent);
+        }
     }
 
     pub(super) fn pass(&mut self, millis: u64) {
@@ -263,7 +322,7 @@ impl Cluster {
         Some(outcomes.remove(at).1)
     }
 
-    fn change(&mut self, number: u64, step: Step, about: u64) -> u32 {
+    pub(super) fn change(&mut self, number: u64, step: Step, about: u64) -> u32 {
         let to = self.next_stream();
         let mut json = String::new();
         // Here only a learner becomes a voter, and a promotion names the member alone.

@@ -13,6 +13,7 @@ fn little_memory() -> ReplicaConfig {
         store: StoreConfig {
             segment_bytes: 3 << 10,
             cache_bytes: 64 << 10,
+            ..StoreConfig::default()
         },
         ..config()
     }

@@ -11,6 +11,7 @@ fn scrubbed() -> ReplicaConfig {
         store: StoreConfig {
             segment_bytes: 3 << 10,
             cache_bytes: 64 << 10,
+            ..StoreConfig::default()
         },
         ..config()
     }
