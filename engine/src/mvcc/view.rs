@@ -535,10 +535,10 @@ struct Slice<'v, 'a> {
     rev: i64,
     want: Want,
     left: SliceBound,
-    /// Records that are looked up before the first of them is handed out: few at first, as most
+    /// Records that are looked up before the first of them is handed out: one at first, as most
     /// walks are short.
     ahead: usize,
-    /// For this key an earlier call came so far.
+    /// For this key, if it is the first one, an earlier call came so far.
     chain: Option<(Position, &'v [u8])>,
 }
 
@@ -566,8 +566,13 @@ impl<'a> Slice<'_, 'a> {
         each: &mut impl FnMut(&Record<'a>) -> ControlFlow<()>,
     ) -> ControlFlow<Stop<'a>> {
         let mut found = [const { Ok(None) }; LOOK_AHEAD_MAX];
+        // The first record of a call, alone in its chunk, may be the one at which an earlier call stood.
+        let stood = self.chain.take();
+        let stood = stood.filter(|(_, key)| *key == leaf.key(chunk.start));
+        let chain = stood.map(|(at, _)| at);
         for index in chunk.clone() {
-            found[index - chunk.start] = self.look(leaf, index);
+            let record = self.view.look(leaf, index, self.rev, self.want, chain);
+            found[index - chunk.start] = record;
         }
         let mut rest = chunk.clone();
         while let Some(index) = if BACK { rest.next_back() } else { rest.next() } {
@@ -590,14 +595,6 @@ impl<'a> Slice<'_, 'a> {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    fn look(&self, leaf: &'a Leaf, index: usize) -> Result<Option<Record<'a>>, Miss> {
-        let chain = match self.chain {
-            Some((at, key)) if key == leaf.key(index) => Some(at),
-            _ => None,
-        };
-        self.view.look(leaf, index, self.rev, self.want, chain)
     }
 }
 
