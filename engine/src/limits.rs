@@ -118,6 +118,9 @@ pub const CHECKPOINT_QUIET_MS: u64 = 5_000;
 /// It is due then for this part of the log after which one is due anyway.
 pub const CHECKPOINT_QUIET_SHARE: u64 = 32;
 
+/// Bytes of records that one turn gives back: the system takes well under a millisecond to free them.
+pub const EVICT_BYTES_A_TURN: u64 = 8 << 20;
+
 /// Bytes that the scrub reads in one go: with the pause, 4 MB a second, which no disk minds.
 pub const SCRUB_STEP_BYTES: u64 = 1 << 20;
 

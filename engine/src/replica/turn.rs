@@ -474,7 +474,9 @@ impl Replica {
             || unfiled >= self.config.checkpoint_unfiled_bytes
             || self.checkpoint.is_wanted
             || is_some && now >= self.checkpoint.quiet.1;
-        let idle = !self.checkpoint.running
+        // A start that has replayed much is ready to serve first.
+        let idle = self.is_ready()
+            && !self.checkpoint.running
             && !self.refill.is_checking()
             && now >= self.checkpoint.not_before
             && self.machine.store().is_settled();
@@ -562,15 +564,20 @@ impl Replica {
         });
     }
 
+    /// Whether this start's name and client URLs are applied.
+    fn is_ready(&self) -> bool {
+        match self.announced {
+            Announced::InLog(last) => self.machine.applied().0 >= last,
+            Announced::No | Announced::Asked(_) => false,
+        }
+    }
+
     /// After the store's own publish: who sees the new marks also sees the state.
     pub(super) fn publish_status(&mut self) {
         let (applied, applied_term) = self.machine.applied();
         let sizes = self.machine.store().sizes();
         let me = self.config.me;
-        let is_ready = match self.announced {
-            Announced::InLog(last) => applied >= last,
-            Announced::No | Announced::Asked(_) => false,
-        };
+        let is_ready = self.is_ready();
         self.published.set_status(Status {
             leader: self.raft.leader(),
             raft_term: self.raft.term(),

@@ -5,6 +5,7 @@ use super::directory::{Body, Filed, Place};
 use super::frame::Frame;
 use super::{BadSegment, RevLog, SegmentId};
 use crate::disk::Pages;
+use crate::limits::EVICT_BYTES_A_TURN;
 use crate::mvcc::wants::{NeedRead, PartRead};
 
 /// Which records that lie in a file are in memory too, in the order in which they are looked at for
@@ -98,9 +99,11 @@ impl RevLog {
     }
 
     /// Gives back memory above the bound: second chance by frame, the oldest first for bodies that
-    /// were never read back; `elsewhere` is taken by others. True if anything went.
+    /// were never read back; `elsewhere` is taken by others. Bounded work a call: a checkpoint makes hundreds of megabytes of
+    /// them at once. True if anything went.
     pub(crate) fn evict(&mut self, elsewhere: u64) -> bool {
         let bound = self.cache.bound.saturating_sub(elsewhere);
+        let bound = bound.max(self.cache.bytes.saturating_sub(EVICT_BYTES_A_TURN));
         let mut is_changed = false;
         // Once around and again: then all second chances are used up.
         for _ in 0..2 * self.cache.clock.len() {
