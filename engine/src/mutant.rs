@@ -63,6 +63,22 @@ pub enum Mutant {
     ReleaseEarly,
     /// A restart forgets the compaction that was not finished (M09).
     ForgetCompaction,
+    /// Progress is told although a watcher is behind (M05).
+    ProgressAhead,
+    /// A watch from a future revision hears of those before it (M06, M15).
+    WatchBackInTime,
+    /// A synced watcher is told of what it has heard already (M07).
+    WatchTwice,
+    /// A watcher whose stream is full is not told later (M08).
+    ForgetStalled,
+    /// A watch from the compacted revision begins behind it (M13).
+    SkipCompacted,
+    /// A watch from a future revision hears of progress before it (M14).
+    ProgressBeforeStart,
+    /// A member that leads no more goes on ending leases, and nobody looks at the fence (M18).
+    ExpireForEver,
+    /// A lease is said to be gone when its time is over, not when that is committed (M19).
+    GoneTooEarly,
 }
 
 #[cfg(feature = "mutants")]
@@ -71,7 +87,7 @@ static ON: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 36] = [
         Self::CommitBeforeDurable,
         Self::AcknowledgeBeforeDurable,
         Self::SpeakBeforeDurable,
@@ -100,6 +116,14 @@ impl Mutant {
         Self::CutAtDamage,
         Self::ReleaseEarly,
         Self::ForgetCompaction,
+        Self::ProgressAhead,
+        Self::WatchBackInTime,
+        Self::WatchTwice,
+        Self::ForgetStalled,
+        Self::SkipCompacted,
+        Self::ProgressBeforeStart,
+        Self::ExpireForEver,
+        Self::GoneTooEarly,
     ];
 
     /// From now on this process makes this mistake.

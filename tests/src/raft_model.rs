@@ -434,6 +434,7 @@ fn made(number: usize, hard: HardState, config: Config, log: Log) -> Raft {
         heartbeat: Millis(0),
         catch_up_bytes: 1 << 20,
         catch_up_entries: u64::MAX,
+        append_bytes: 1 << 20,
         seed: 0,
     };
     Raft::new(id(number), hard, config, log, settings)

@@ -480,6 +480,23 @@ impl Inode {
         bytes
     }
 
+    /// The bytes from `from` on, which must lie inside the file.
+    fn read_part(&self, from: usize, into: &mut [u8]) {
+        into.fill(0);
+        let mut copy = |at: usize, bytes: &[u8]| {
+            let (first, end) = (at.max(from), (at + bytes.len()).min(from + into.len()));
+            if first < end {
+                into[first - from..end - from].copy_from_slice(&bytes[first - at..end - at]);
+            }
+        };
+        copy(0, &self.durable);
+        for unit in &self.pending {
+            if let Unit::Sector { at, bytes } = unit {
+                copy(*at, &bytes[..]);
+            }
+        }
+    }
+
     fn write(&mut self, offset: u64, pages: &Pages, durable: bool) {
         let at = usize::try_from(offset).expect("small");
         let end = at + pages.bytes();
@@ -620,17 +637,12 @@ impl<M: Clone> SimDisk<M> {
             DiskOp::Read {
                 offset, mut into, ..
             } => {
-                let bytes = self.inodes[inode].read();
-                let from = bytes
-                    .get(usize::try_from(offset).expect("small")..)
-                    .unwrap_or_default();
-                let take = from.len().min(into.bytes());
-                for (page, bytes) in into
-                    .as_mut_slice()
-                    .iter_mut()
-                    .zip(from[..take].chunks(PAGE_BYTES))
-                {
-                    page.0[..bytes.len()].copy_from_slice(bytes);
+                let (inode, at) = (&self.inodes[inode], usize::try_from(offset).expect("small"));
+                let take = inode.length.saturating_sub(at).min(into.bytes());
+                let pages = into.as_mut_slice().iter_mut();
+                for (page, from) in pages.zip((0..take).step_by(PAGE_BYTES)) {
+                    let wanted = PAGE_BYTES.min(take - from);
+                    inode.read_part(at + from, &mut page.0[..wanted]);
                 }
                 DiskAnswer::Read {
                     pages: into,

@@ -1,4 +1,4 @@
-//! A short campaign, what it rests on, and the plans that failed once. Long ones: `cargo run --release -p basalt-tests --bin campaign`.
+//! A short campaign, what it rests on, and the plans that failed once. Long ones: `cargo run --profile sim -p basalt-tests --bin campaign`.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 use std::path::Path;

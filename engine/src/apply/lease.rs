@@ -7,6 +7,7 @@ use super::{Applied, Halt, Job, Machine, NOTHING, Outcome, Refused};
 use crate::command::{Fence, LeaseRevoke};
 use crate::lease::{Change, Lease};
 use crate::limits::{APPLY_RECORDS_A_DELETE, LEASE_BYTES, LEASE_TTL_MAX, LEASES_MAX};
+use crate::mutant::{Mutant, is_on};
 use crate::mvcc::{SliceBound, Visited};
 use crate::types::{Index, LeaseId, Term};
 
@@ -75,7 +76,10 @@ impl Machine {
         let id = revoke.id;
         let is_current = self.store.grants().get(id).is_some_and(|(_, lease)| {
             let generation = lease.generation;
-            let holds = |fence: Fence| fence.term == term && fence.generation == generation;
+            let holds = |fence: Fence| {
+                is_on(Mutant::ExpireForEver)
+                    || (fence.term == term && fence.generation == generation)
+            };
             revoke.fence.is_none_or(holds)
         });
         if !is_current {

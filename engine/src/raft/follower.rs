@@ -42,7 +42,11 @@ impl Raft {
             return;
         };
         // Beyond `matched` this log may be another one than the leader believes, after a crash.
-        let commit = commit.min(follower.matched);
+        let seen = match is_on(Mutant::CommitUnseen) {
+            true => self.log.last().index,
+            false => follower.matched,
+        };
+        let commit = commit.min(seen);
         self.log.commit_to(commit);
         let commit = self.log.committed();
         self.send(from, Body::HeartbeatAnswer { round, commit });

@@ -8,7 +8,6 @@ use super::message::{Body, Runs};
 use super::progress::{Progress, State};
 use super::read_index::Reads;
 use super::{Raft, Role};
-use crate::limits::APPEND_BYTES_MAX;
 use crate::mutant::{Mutant, is_on};
 use crate::types::{Index, MemberId, Millis};
 
@@ -160,7 +159,11 @@ impl Raft {
         let round = leader.reads.round();
         for (to, peer) in &mut leader.peers {
             // No more than it is known to have: a heartbeat does not look at its log.
-            let commit = peer.matched.min(self.log.committed());
+            let known = match is_on(Mutant::CommitUnseen) {
+                true => self.log.last().index,
+                false => peer.matched,
+            };
+            let commit = known.min(self.log.committed());
             let body = Body::Heartbeat { commit, round };
             self.outbox.push(*to, body.of(hard.term), hard);
         }
@@ -179,14 +182,14 @@ impl Raft {
 
     /// Sends every member what is new for it, as far as its window has room.
     pub(super) fn send_entries(&mut self) {
-        let hard = self.hard();
+        let (hard, bytes_max) = (self.hard(), self.settings.append_bytes);
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
         // Members that are equally far are sent the same bytes.
         let mut read = BTreeMap::new();
         for (to, peer) in &mut leader.peers {
-            while let Some(body) = next_append(&self.log, peer, &mut read) {
+            while let Some(body) = next_append(&self.log, peer, bytes_max, &mut read) {
                 self.outbox.push(*to, body.of(hard.term), hard);
             }
         }
@@ -293,14 +296,14 @@ impl Raft {
 
     /// A configuration entry is applied: who is new is sent the log, who is gone hears that it is.
     pub(super) fn follow_config(&mut self) {
-        let hard = self.hard();
+        let (hard, bytes_max) = (self.hard(), self.settings.append_bytes);
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
         let mut read = BTreeMap::new();
         for (to, peer) in &mut leader.peers {
             let is_gone = !self.config.members().any(|id| id == *to);
-            if is_gone && let Some(body) = next_append(&self.log, peer, &mut read) {
+            if is_gone && let Some(body) = next_append(&self.log, peer, bytes_max, &mut read) {
                 self.outbox.push(*to, body.of(hard.term), hard);
             }
         }
@@ -384,7 +387,12 @@ impl Raft {
 
 /// The next message with entries for a member, if it may be sent one now. `read` is what was read of the log so far, by
 /// the first entry.
-fn next_append(log: &Log, peer: &mut Progress, read: &mut BTreeMap<Index, Runs>) -> Option<Body> {
+fn next_append(
+    log: &Log,
+    peer: &mut Progress,
+    bytes_max: usize,
+    read: &mut BTreeMap<Index, Runs>,
+) -> Option<Body> {
     let (last, commit) = (log.last().index, log.committed());
     let has_news = peer.next <= last || peer.commit_sent < commit;
     match &peer.state {
@@ -403,7 +411,7 @@ fn next_append(log: &Log, peer: &mut Progress, read: &mut BTreeMap<Index, Runs>)
     };
     let runs = match peer.next <= last {
         true => {
-            let from = || log.runs_from(peer.next, APPEND_BYTES_MAX);
+            let from = || log.runs_from(peer.next, bytes_max);
             read.entry(peer.next).or_insert_with(from).clone()
         }
         false => Runs::default(),

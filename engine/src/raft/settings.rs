@@ -16,6 +16,8 @@ pub struct Settings {
     pub catch_up_bytes: usize,
     /// And so many entries at most.
     pub catch_up_entries: u64,
+    /// Bytes of entries in one message, but for a run that is larger by itself.
+    pub append_bytes: usize,
 }
 
 impl Default for Settings {
@@ -27,6 +29,7 @@ impl Default for Settings {
             election: Millis(1000),
             catch_up_bytes: crate::limits::CATCH_UP_BYTES,
             catch_up_entries: u64::MAX,
+            append_bytes: crate::limits::APPEND_BYTES_MAX,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::apply::{Outcome, Refused};
 use crate::command::{Fence, LeaseRevoke, field};
 use crate::lease::{Change, Due, GrantsImage, Lessor, Renewal};
 use crate::limits::{LEASE_KEYS_A_TURN, LEASE_LISTINGS_MAX, LEASE_TIMERS_A_TURN};
+use crate::mutant::{Mutant, is_on};
 use crate::raft::message::Answer;
 use crate::types::{Index, LeaseId, Millis, ReplyTo};
 
@@ -116,18 +117,19 @@ impl Replica {
         let leads = self.leads() && self.stopping == Stopping::No;
         if leads && !self.leases.lessor.is_primary() {
             self.leases.lessor.promote(now, self.config.raft.election);
-        } else if !leads && self.leases.lessor.is_primary() {
+        } else if !leads && self.leases.lessor.is_primary() && !is_on(Mutant::ExpireForEver) {
             self.leases.lessor.demote();
         }
         self.answer_asks(now);
         self.send_answers();
         let lists_keys = self.list_keys(now);
         let has_more = self.collect_deadlines() || lists_keys;
-        if !leads {
+        if !leads && !is_on(Mutant::ExpireForEver) {
             return has_more.then_some(now);
         }
         // While a CORRUPT alarm refuses every revoke, nothing ends; nor while no majority is heard of, which brings the next turn.
-        let is_held = self.machine.alarms().is_corrupt() || !self.raft.leads_a_quorum();
+        let is_deposed = !self.raft.leads_a_quorum() && !is_on(Mutant::ExpireForEver);
+        let is_held = self.machine.alarms().is_corrupt() || is_deposed;
         if !is_held {
             let Leasing { lessor, due, .. } = &mut self.leases;
             lessor.poll(self.machine.store().grants(), now, due);
@@ -208,6 +210,7 @@ impl Replica {
                 ttl
             }
             Renewal::Missing => 0,
+            Renewal::Over if is_on(Mutant::GoneTooEarly) => 0,
             waits @ (Renewal::Over | Renewal::Shortened) => {
                 let waiters = self.leases.renewing.entry(asked.id).or_default();
                 if waits == Renewal::Shortened && waiters.is_empty() {

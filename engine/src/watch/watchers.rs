@@ -8,6 +8,7 @@ use super::ids::Ids;
 use super::pass::Pass;
 use super::slab::Slab;
 use crate::limits::WATCH_PASSES_MAX;
+use crate::mutant::{Mutant, is_on};
 use crate::mvcc::{KeyRange, Reader};
 use crate::types::Term;
 
@@ -211,9 +212,13 @@ impl<A: Copy> Watchers<A> {
             let pin = reader.pin();
             (pin.view().revision(), pin.view().compacted())
         };
-        let start = request.start_revision;
+        let mut start = request.start_revision;
+        if is_on(Mutant::SkipCompacted) && start == compacted {
+            start += 1;
+        }
         let is_synced = start == 0 || start > newest;
         self.watchers[number].next = match is_synced {
+            true if is_on(Mutant::WatchBackInTime) => newest + 1,
             true => start.max(newest + 1),
             false => start,
         };
@@ -370,10 +375,11 @@ impl<A: Copy> Watchers<A> {
                     break;
                 }
                 at = self.watchers.get(watcher.after).map(|_| watcher.after);
-                if watcher.next <= letter.revision
+                if (watcher.next <= letter.revision || is_on(Mutant::WatchTwice))
                     && !self.deliver(number, &letter.header, &events, out)
                 {
-                    self.stall(number, letter.revision);
+                    let lost = i64::from(is_on(Mutant::ForgetStalled));
+                    self.stall(number, letter.revision + lost);
                 }
             }
         }
@@ -427,14 +433,15 @@ impl<A: Copy> Watchers<A> {
             let mut next = 0;
             for (_, number) in ids.iter() {
                 let watcher = &self.watchers[number];
-                is_synced &= watcher.state == State::Synced;
+                is_synced &= watcher.state == State::Synced || is_on(Mutant::ProgressAhead);
                 next = next.max(watcher.next);
             }
-            if !is_synced || next > newest + 1 {
+            let may_be_early = is_on(Mutant::ProgressBeforeStart);
+            if !is_synced || (next > newest + 1 && !may_be_early) {
                 continue;
             }
             // A watcher that has just begun must not hear of a revision before its first.
-            if next > self.dispatched + 1 {
+            if next > self.dispatched + 1 && !may_be_early {
                 self.asked.push(stream);
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Simulations by the thousand: `cargo run --release -p basalt-tests --bin campaign -- --seeds 20000 --jobs 2`.
+//! Simulations by the thousand: `cargo run --profile sim -p basalt-tests --bin campaign -- --seeds 20000 --jobs 2`.
 //!
 //! Seeds run in worker processes, so that a panic of the engine is one failing seed. What fails is made smaller and kept in
 //! `tests/bugs`. One in a hundred seeds runs once more in a process of its own and must leave the same trace.

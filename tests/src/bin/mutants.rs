@@ -1,4 +1,4 @@
-//! Whether the simulator sees mistakes: `cargo run --release -p basalt-tests --features mutants --bin mutants -- --jobs 2`.
+//! Whether the simulator sees mistakes: `cargo run --profile sim -p basalt-tests --features mutants --bin mutants -- --jobs 2`.
 //!
 //! Each mistake of `engine/src/mutant.rs` is switched on in a process of its own, which runs seeds until the first one that fails; a
 //! panic of the engine counts. The table says how many seeds it took and how it showed. A mistake that no seed shows fails the run.

@@ -58,6 +58,10 @@ pub enum Refusal {
     Future,
     /// "key not found", of a put that keeps value or lease.
     KeyNotFound,
+    /// "requested lease not found".
+    LeaseNotFound,
+    /// "lease already exists".
+    LeaseExists,
     /// "database space exceeded" while the alarm was on already: nothing was done. With a quota the write that raises the alarm is
     /// done and answered like this too, so a recorder that cannot tell the two apart notes [`Outcome::Unknown`].
     NoSpace,

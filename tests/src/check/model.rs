@@ -136,7 +136,17 @@ impl Model {
         live.filter_map(|versions| versions.last()?.kv.as_ref())
     }
 
-    fn get(&self, key: &[u8], at: i64) -> Option<&KeyValue> {
+    /// The keys that hang on a lease at revision `at`, ascending.
+    #[must_use]
+    pub fn leased(&self, lease: i64, at: i64) -> Vec<Bytes> {
+        let newest = self.keys.keys().filter_map(|key| self.get(key, at));
+        let leased = newest.filter(|kv| kv.lease == lease);
+        leased.map(|kv| kv.key.clone()).collect()
+    }
+
+    /// The record of `key` at revision `at`, if it is there.
+    #[must_use]
+    pub fn get(&self, key: &[u8], at: i64) -> Option<&KeyValue> {
         let versions = self.keys.get(key)?;
         versions.iter().rev().find(|it| it.main <= at)?.kv.as_ref()
     }

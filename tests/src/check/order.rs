@@ -247,7 +247,11 @@ impl Checker<'_> {
                 continue;
             };
             let right = match refusal {
-                Refusal::Unavailable | Refusal::NoSpace => true,
+                // What is known of leases and of space is not in the history.
+                Refusal::Unavailable
+                | Refusal::NoSpace
+                | Refusal::LeaseNotFound
+                | Refusal::LeaseExists => true,
                 Refusal::Compacted => self.may_be_compacted(call),
                 Refusal::Future => {
                     let at_most = read_revision(&call.request).or(match call.request {

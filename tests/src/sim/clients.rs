@@ -12,6 +12,7 @@ use pb::response_op::Response;
 use prost::Message;
 
 use super::durable::has_durably;
+use super::leases::LEASES;
 use super::reads::read_range;
 use super::witness::{Answer, plain};
 use super::workload::{Ask, Seen};
@@ -53,22 +54,25 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn ask(&mut self, client: usize) -> Result<(), Violation> {
+    pub(super) fn ask(&mut self, client: usize) {
         let Some(step) = self.clients[client].steps.pop_front() else {
-            return Ok(());
+            return;
         };
         let step = self.plan.steps[step].clone();
         let number = u32::try_from(self.asked.len()).expect("few");
-        let request = self.clients[client].seen.request(&step.ask, number);
         let is_physical = matches!(step.ask, Ask::Compact { physical: true, .. });
         let member = usize::from(step.member);
         if self.nodes[member].running.is_none() {
             // Nobody listens: nothing was asked.
             self.ask_later(client);
-            return Ok(());
+            return;
         }
+        if step.ask.lease() > 0 {
+            return self.ask_lease(client, member, step.ask);
+        }
+        let request = self.clients[client].seen.request(&step.ask, number);
         self.clients[client].waits = Some(number);
-        self.send(client, member, request, is_physical)
+        self.send(client, member, request, is_physical);
     }
 
     /// Asks a running member.
@@ -78,17 +82,45 @@ impl World<'_> {
         member: usize,
         request: Request,
         is_physical: bool,
-    ) -> Result<(), Violation> {
+    ) {
         let number = u32::try_from(self.asked.len()).expect("few");
-        let node = &mut self.nodes[member];
         let at = At {
             member,
-            life: node.life,
+            life: self.nodes[member].life,
         };
-        let process = node.running.as_mut().expect("asked of a running member");
+        self.asked.push(Asked {
+            client,
+            at,
+            request: 0,
+            is_readable: false,
+            floor: self.heard(),
+        });
+        self.history.push(Call {
+            client: u32::try_from(client).expect("few"),
+            called: self.now_us,
+            returned: u64::MAX,
+            request,
+            outcome: Outcome::Unknown,
+        });
+        let patience = self.plan.settings.patience_ms * 1000;
+        self.schedule(patience, Event::GiveUp(number));
+        self.schedule(0, Event::Arrive(at, number, is_physical));
+    }
+
+    /// A member reads a question from its socket.
+    pub(super) fn arrive(
+        &mut self,
+        member: usize,
+        number: u32,
+        is_physical: bool,
+    ) -> Result<(), Violation> {
+        let Some(process) = &mut self.nodes[member].running else {
+            return Ok(());
+        };
+        let request = &self.history[number as usize].request;
         let mut batch = Proposals::new();
         let mut id = 0;
-        if let Some((field, body)) = encode(&request, is_physical) {
+        if let Some((field, body)) = encode(request, is_physical) {
             let drawn = process.request_ids.draw();
             id = drawn.0;
             let to = ReplyTo {
@@ -100,7 +132,7 @@ impl World<'_> {
         let is_full = process.replica.propose(&mut batch).is_err();
         let is_read = id == 0;
         let is_serializable =
-            matches!(&request, Request::Op(Op::RequestRange(it)) if it.serializable);
+            matches!(request, Request::Op(Op::RequestRange(it)) if it.serializable);
         let is_free = is_serializable || process.replica.published().read_gate().is_free();
         if is_read && !is_free {
             process.replica.read_index(ReplyTo {
@@ -108,31 +140,17 @@ impl World<'_> {
                 ..ReplyTo::default()
             });
         }
-        self.asked.push(Asked {
-            client,
-            at,
-            request: id,
-            is_readable: is_read && is_free,
-            floor: self.heard(),
-        });
-        self.history.push(Call {
-            client: u32::try_from(client).expect("few"),
-            called: self.now_us,
-            returned: u64::MAX,
-            request,
-            outcome: Outcome::Unknown,
-        });
+        let asked = &mut self.asked[number as usize];
+        asked.request = id;
+        asked.is_readable = is_read && is_free;
         if is_full {
             self.hear(number, Outcome::Refused(Refusal::Unavailable));
-        } else {
-            let patience = self.plan.settings.patience_ms * 1000;
-            self.schedule(patience, Event::GiveUp(number));
         }
         self.drive(member)
     }
 
     /// The highest revision of any answer.
-    fn heard(&self) -> i64 {
+    pub(super) fn heard(&self) -> i64 {
         let heard = self.clients.iter().map(|client| client.seen.revision);
         heard.max().unwrap_or(0)
     }
@@ -160,6 +178,9 @@ impl World<'_> {
 
     /// A client stops waiting for an answer; what it asked may still happen.
     pub(super) fn give_up(&mut self, number: u32) {
+        if number & LEASES != 0 {
+            return self.lease_heard(number);
+        }
         let client = self.asked[number as usize].client;
         if self.history[number as usize].returned != u64::MAX {
             return;
@@ -184,9 +205,10 @@ impl World<'_> {
             (asked.at.member == member && waits).then_some(number as u32)
         };
         let lost: Vec<u32> = self.asked.iter().enumerate().filter_map(lost).collect();
-        for number in lost {
+        for number in lost.into_iter().chain(self.leases_asked_of(member)) {
             self.schedule(0, Event::GiveUp(number));
         }
+        self.break_streams(member);
     }
 
     /// Takes the answers of a turn, and answers the reads that may be answered now.
@@ -199,15 +221,18 @@ impl World<'_> {
         let bytes = std::mem::take(&mut replies.bytes);
         replies.clear();
         for (to, applied) in items {
-            self.answer(to.stream, applied, &bytes)?;
+            match to.stream {
+                NOBODY => {}
+                number if number & LEASES != 0 => {
+                    self.answer_lease(number, applied, &bytes)?;
+                }
+                number => self.answer(number, applied, &bytes)?,
+            }
         }
         self.answer_reads(member)
     }
 
     fn answer(&mut self, number: u32, applied: Applied, bytes: &[u8]) -> Result<(), Violation> {
-        if number == NOBODY {
-            return Ok(());
-        }
         let call = &self.history[number as usize];
         let answer: Answer = match applied {
             Applied::Readable => {
@@ -340,6 +365,20 @@ impl World<'_> {
 /// The number of a question that nobody waits for.
 pub(super) const NOBODY: u32 = u32::MAX;
 
+/// What stands in the place of a question that no client has asked.
+pub(super) fn settled() -> Asked {
+    Asked {
+        client: usize::MAX,
+        at: At {
+            member: usize::MAX,
+            life: 0,
+        },
+        request: 0,
+        is_readable: false,
+        floor: 0,
+    }
+}
+
 /// A question as a proposal; `None`: it is a read.
 fn encode(request: &Request, is_physical: bool) -> Option<(u32, Vec<u8>)> {
     match request {
@@ -382,11 +421,13 @@ fn decode(request: &Request, bytes: &[u8]) -> (i64, Option<Response>) {
 }
 
 /// What a refusal says about the state; `None`: it leaves open what happened.
-fn refusal(refused: Refused) -> Option<Refusal> {
+pub(super) fn refusal(refused: Refused) -> Option<Refusal> {
     match refused {
         Refused::Compacted => Some(Refusal::Compacted),
         Refused::FutureRevision => Some(Refusal::Future),
         Refused::KeyNotFound => Some(Refusal::KeyNotFound),
+        Refused::LeaseNotFound => Some(Refusal::LeaseNotFound),
+        Refused::LeaseExists => Some(Refusal::LeaseExists),
         // There is no quota: what does not fit is refused before it is done.
         Refused::NoSpace => Some(Refusal::NoSpace),
         Refused::TooManyRequests => Some(Refusal::Unavailable),

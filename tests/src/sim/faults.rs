@@ -5,7 +5,7 @@ use basalt_engine::types::ReplyTo;
 
 use super::clients::NOBODY;
 use super::node::{Node, member_id};
-use super::plan::{DiskFault, FaultKind};
+use super::plan::{DiskFault, FaultKind, LEADER};
 use super::world::{Event, World};
 use crate::check::history::Violation;
 use crate::sim_disk;
@@ -25,6 +25,14 @@ pub(super) enum Undo {
     Noise,
 }
 
+/// What awaits those who are elected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Depose {
+    times: u8,
+    after_us: u64,
+    ms: u64,
+}
+
 impl World<'_> {
     /// The plan's fault of that number happens, if there is anything that it can happen to.
     pub(super) fn strike(&mut self, number: usize) -> Result<(), Violation> {
@@ -39,26 +47,30 @@ impl World<'_> {
                 chances,
                 down_ms,
                 in_recovery,
-            } => self.die(
-                usize::from(member),
-                power,
-                chances,
-                down_ms * 1000,
-                in_recovery,
-            ),
+            } => {
+                if let Some(member) = self.who(member) {
+                    self.die(member, power, chances, down_ms * 1000, in_recovery);
+                }
+            }
             FaultKind::Blackout { chances, down_ms } => {
                 for member in 0..self.nodes.len() {
                     self.die(member, true, chances, down_ms * 1000, false);
                 }
             }
-            FaultKind::Stop { member } => return self.stop(usize::from(member)),
-            FaultKind::Pause { member, ms } => {
-                if let Some(process) = &mut self.nodes[usize::from(member)].running {
-                    process.paused_until_us = self.now_us + ms * 1000;
+            FaultKind::Stop { member } => {
+                if let Some(member) = self.who(member) {
+                    return self.stop(member);
                 }
             }
+            FaultKind::Pause {
+                member,
+                ms,
+                clock_stops,
+            } => self.pause(member, ms * 1000, clock_stops),
             FaultKind::DiskError { member, error, ms } => {
-                let member = usize::from(member);
+                let Some(member) = self.who(member) else {
+                    return Ok(());
+                };
                 let disk = &mut self.nodes[member].disk;
                 disk.fault = Some(sim_disk::Fault {
                     call: disk.calls + 1,
@@ -68,29 +80,29 @@ impl World<'_> {
                 self.schedule(ms * 1000, Event::Undo(Undo::DiskError(member)));
             }
             FaultKind::DiskFull { member, left, ms } => {
-                let member = usize::from(member);
+                let Some(member) = self.who(member) else {
+                    return Ok(());
+                };
                 let disk = &mut self.nodes[member].disk;
                 disk.capacity_bytes = Some(disk.used_bytes() + left);
                 self.schedule(ms * 1000, Event::Undo(Undo::DiskFull(member)));
             }
             FaultKind::DiskSlow { member, times, ms } => {
-                let member = usize::from(member);
-                self.nodes[member].slower = times;
-                self.schedule(ms * 1000, Event::Undo(Undo::DiskSlow(member)));
+                if let Some(member) = self.who(member) {
+                    self.nodes[member].slower = times;
+                    self.schedule(ms * 1000, Event::Undo(Undo::DiskSlow(member)));
+                }
             }
             FaultKind::DiskLies {
                 member,
                 shift_pages,
             } => self.nodes[usize::from(member)].lie = Some(shift_pages),
-            FaultKind::Rot { member, file, byte } => {
-                let node = &mut self.nodes[usize::from(member)];
-                let files = node.disk.files();
-                if node.running.is_none() && !files.is_empty() {
-                    let file = files[usize::from(file) % files.len()];
-                    node.disk.rot(file, byte, (byte % 8) as u8);
-                    node.is_damaged = true;
-                }
-            }
+            FaultKind::Rot {
+                member,
+                file,
+                byte,
+                down_ms,
+            } => self.rot(usize::from(member), file, byte, down_ms * 1000),
             FaultKind::Cut {
                 from,
                 to,
@@ -99,6 +111,27 @@ impl World<'_> {
             } => {
                 self.network.cut(from, to, both_ways, true);
                 self.schedule(ms * 1000, Event::Undo(Undo::Cut(from, to, both_ways)));
+            }
+            FaultKind::Isolate {
+                member,
+                says,
+                hears,
+                ms,
+            } => {
+                if let Some(member) = self.who(member) {
+                    self.isolate(member, says, hears, ms);
+                }
+            }
+            FaultKind::Depose {
+                times,
+                after_us,
+                ms,
+            } => {
+                self.depose = Some(Depose {
+                    times,
+                    after_us,
+                    ms,
+                })
             }
             FaultKind::Transfer { to } => return self.transfer(usize::from(to)),
             FaultKind::Noise {
@@ -157,8 +190,73 @@ impl World<'_> {
         self.schedule(down_us, Event::Start(member, in_recovery));
     }
 
+    /// The member that a plan means; `None`: nobody leads.
+    fn who(&self, member: u8) -> Option<usize> {
+        if member != LEADER {
+            return Some(usize::from(member));
+        }
+        let leads = |node: &&Node| {
+            let running = node.running.as_ref();
+            running.is_some_and(|it| it.replica.raft().is_leader())
+        };
+        let newest = |node: &&Node| node.running.as_ref().map(|it| it.replica.raft().term());
+        let leader = self.nodes.iter().filter(leads).max_by_key(newest)?;
+        self.nodes.iter().position(|node| node.id == leader.id)
+    }
+
+    fn pause(&mut self, member: u8, us: u64, clock_stops: bool) {
+        let Some(member) = self.who(member) else {
+            return;
+        };
+        if let Some(process) = &mut self.nodes[member].running
+            && process.paused_until_us <= self.now_us
+        {
+            process.paused_until_us = self.now_us + us;
+            if clock_stops {
+                process.began_us += us;
+            }
+        }
+    }
+
+    fn rot(&mut self, member: usize, file: u8, byte: u64, down_us: u64) {
+        self.die(member, true, 4, down_us, false);
+        let node = &mut self.nodes[member];
+        let files = node.disk.files();
+        if !node.is_gone && !files.is_empty() {
+            let file = files[usize::from(file) % files.len()];
+            node.disk.rot(file, byte, (byte % 8) as u8);
+            node.is_damaged = true;
+        }
+    }
+
+    pub(super) fn isolate(&mut self, member: usize, says: bool, hears: bool, ms: u64) {
+        let (it, all) = (1 << member, u8::MAX);
+        for (from, to, is_cut) in [(it, all, says), (all, it, hears)] {
+            if is_cut {
+                self.network.cut(from, to, false, true);
+                self.schedule(ms * 1000, Event::Undo(Undo::Cut(from, to, false)));
+            }
+        }
+    }
+
+    /// A member was just elected.
+    pub(super) fn on_elected(&mut self, member: usize) {
+        self.tally.add("elections won", 1);
+        if let Some(depose) = &mut self.depose
+            && depose.times > 0
+        {
+            depose.times -= 1;
+            let after_us = self.rng.u64(0..2 * depose.after_us);
+            let ms = depose.ms;
+            self.schedule(after_us, Event::Depose(member, ms));
+        }
+    }
+
     fn stop(&mut self, member: usize) -> Result<(), Violation> {
-        if let Some(process) = &mut self.nodes[member].running {
+        let now_us = self.now_us;
+        if let Some(process) = &mut self.nodes[member].running
+            && process.paused_until_us <= now_us
+        {
             process.replica.stop();
             process.is_stopping = true;
         }
@@ -166,13 +264,13 @@ impl World<'_> {
     }
 
     fn transfer(&mut self, to: usize) -> Result<(), Violation> {
-        let leads = |node: &Node| {
-            let running = node.running.as_ref();
-            running.is_some_and(|it| it.replica.raft().is_leader() && it.paused_until_us == 0)
-        };
-        let Some(leader) = self.nodes.iter().position(leads) else {
+        let Some(leader) = self.who(LEADER) else {
             return Ok(());
         };
+        let running = self.nodes[leader].running.as_ref();
+        if running.is_none_or(|it| it.paused_until_us > self.now_us) {
+            return Ok(());
+        }
         let reply = ReplyTo {
             stream: NOBODY,
             ..ReplyTo::default()
@@ -186,6 +284,7 @@ impl World<'_> {
     /// Every fault ends.
     pub(super) fn end_faults(&mut self) {
         self.network.heal();
+        self.depose = None;
         for node in &mut self.nodes {
             node.disk.fault = None;
             node.disk.capacity_bytes = None;
@@ -216,6 +315,9 @@ fn name(kind: &FaultKind) -> &'static str {
         FaultKind::Crash { .. } => "fault: kill",
         FaultKind::Blackout { .. } => "fault: blackout",
         FaultKind::Stop { .. } => "fault: clean stop",
+        FaultKind::Pause {
+            clock_stops: true, ..
+        } => "fault: suspension",
         FaultKind::Pause { .. } => "fault: pause",
         FaultKind::DiskError { .. } => "fault: disk error",
         FaultKind::DiskFull { .. } => "fault: disk full",
@@ -223,6 +325,8 @@ fn name(kind: &FaultKind) -> &'static str {
         FaultKind::DiskLies { .. } => "fault: lying disk",
         FaultKind::Rot { .. } => "fault: rot",
         FaultKind::Cut { .. } => "fault: cut",
+        FaultKind::Isolate { .. } => "fault: isolation",
+        FaultKind::Depose { .. } => "fault: leaders deposed",
         FaultKind::Transfer { .. } => "fault: transfer",
         FaultKind::Noise { .. } => "fault: noise",
     }

@@ -103,7 +103,7 @@ impl World<'_> {
                         ..Default::default()
                     };
                     let request = Request::Op(Op::RequestPut(put));
-                    self.send(self.clients.len(), member, request, false)?;
+                    self.send(self.clients.len(), member, request, false);
                 }
             }
             Phase::Rest { .. } if self.is_at_rest() => {
@@ -125,6 +125,9 @@ impl World<'_> {
 
     /// Whether all members have applied everything and have nothing left to do.
     fn is_at_rest(&self) -> bool {
+        if self.witness.has_leases() || !self.is_all_heard() {
+            return false;
+        }
         self.nodes.iter().filter(|node| !node.is_gone).all(|node| {
             node.running.as_ref().is_some_and(|process| {
                 let status = process.replica.published().status();

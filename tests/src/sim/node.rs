@@ -16,6 +16,7 @@ use basalt_engine::wal::{
 use fastrand::Rng;
 
 use super::plan::Settings;
+use super::watch::Side;
 use crate::sim_disk::{SimDisk, Survive};
 
 /// The disk of a simulated member.
@@ -51,6 +52,8 @@ pub struct Node {
 pub struct Process {
     /// The member's machine.
     pub replica: Replica,
+    /// Its watchers.
+    pub watch: Side,
     /// Its background work, first come first served.
     pub jobs: VecDeque<Job>,
     /// Whether an event for the first job is under way.
@@ -63,8 +66,8 @@ pub struct Process {
     pub paused_until_us: u64,
     /// Draws the ids of its proposals.
     pub request_ids: Arc<RequestIds>,
-    /// Its clock began here.
-    began_us: u64,
+    /// Its clock began here, later by what it stood still since.
+    pub began_us: u64,
 }
 
 /// Why a member does not start.
@@ -122,7 +125,7 @@ impl Node {
     #[must_use]
     pub fn clock(&self, now_us: u64) -> Millis {
         let began = self.running.as_ref().map_or(now_us, |it| it.began_us);
-        Millis((now_us - began) * self.rate() / 1_000_000)
+        Millis(now_us.saturating_sub(began) * self.rate() / 1_000_000)
     }
 
     /// How long the member must wait for its clock to show `at`.
@@ -260,8 +263,10 @@ impl Node {
             &mut |_| {},
         )?;
         let replica = boot.start(recovered, disk)?;
+        let watch = Side::new(CLUSTER, self.id, &replica).expect("nothing else is held yet");
         self.running = Some(Process {
             replica,
+            watch,
             jobs: VecDeque::new(),
             is_working: false,
             wake_us: None,
@@ -320,6 +325,7 @@ impl Node {
                 election: Millis(self.settings.election_ms),
                 catch_up_bytes: self.settings.catch_up_bytes,
                 catch_up_entries: u64::MAX,
+                append_bytes: self.settings.append_bytes,
             },
         }
     }

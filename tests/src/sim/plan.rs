@@ -6,6 +6,7 @@
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::watch::{self, Watch};
 use super::workload::{Step, draw_steps};
 
 /// One simulation.
@@ -17,6 +18,8 @@ pub struct Plan {
     pub settings: Settings,
     /// What clients ask, each client its own in this order.
     pub steps: Vec<Step>,
+    /// Who watches.
+    pub watches: Vec<Watch>,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,
 }
@@ -53,6 +56,8 @@ pub struct Settings {
     pub link_us: u64,
     /// Of 1,000 messages: lost, sent twice, spoilt.
     pub link_permille: [u16; 3],
+    /// Bytes of entries in one message.
+    pub append_bytes: usize,
     /// A leader is waited for so long, at least.
     pub election_ms: u64,
     /// A leader says that it is there so often.
@@ -101,12 +106,14 @@ pub enum FaultKind {
         /// Which member.
         member: u8,
     },
-    /// The process gets no time, its clock and its disk go on.
+    /// The process gets no time, its disk goes on.
     Pause {
         /// Which member.
         member: u8,
         /// For how long.
         ms: u64,
+        /// Whether its clock stands still meanwhile, as the monotonic one of a machine that was suspended.
+        clock_stops: bool,
     },
     /// The next call to the disk fails, or all of them for a while.
     DiskError {
@@ -142,7 +149,7 @@ pub enum FaultKind {
         /// By how many pages it goes astray; 0: it is lost.
         shift_pages: u64,
     },
-    /// A durable bit flips while the member is down.
+    /// The power fails, and a durable bit flips before the member is back.
     Rot {
         /// Which member.
         member: u8,
@@ -150,6 +157,8 @@ pub enum FaultKind {
         file: u8,
         /// Which byte, round and round.
         byte: u64,
+        /// Until it is started again.
+        down_ms: u64,
     },
     /// Messages from some members to others are lost.
     Cut {
@@ -159,6 +168,26 @@ pub enum FaultKind {
         to: u8,
         /// Whether the other direction is cut too.
         both_ways: bool,
+        /// For how long.
+        ms: u64,
+    },
+    /// Messages between a member and all others are lost.
+    Isolate {
+        /// Which member.
+        member: u8,
+        /// Whether what it says is lost.
+        says: bool,
+        /// Whether what it is told is lost.
+        hears: bool,
+        /// For how long.
+        ms: u64,
+    },
+    /// Leaders do not last: the next ones are cut off soon after they were elected, each for a while.
+    Depose {
+        /// How many of them.
+        times: u8,
+        /// How soon, on average.
+        after_us: u64,
         /// For how long.
         ms: u64,
     },
@@ -207,10 +236,12 @@ impl Plan {
         let count = rng.usize(40..160);
         let steps = draw_steps(&mut rng, &settings, count);
         let faults = draw_faults(&mut rng, &settings);
+        let watches = watch::draw(&mut rng, &settings);
         Self {
             seed,
             settings,
             steps,
+            watches,
             faults,
         }
     }
@@ -245,6 +276,7 @@ impl Settings {
             link_us: log_uniform(rng, 50, 20_000),
             link_permille: [permille(rng), permille(rng), permille(rng) / 4],
             election_ms,
+            append_bytes: log_uniform(rng, 1, 100_000) as usize,
             heartbeat_ms: election_ms / rng.u64(5..12),
             drift_permille: rng.u16(0..50),
             durable_check_one_in: 8,
@@ -256,27 +288,43 @@ fn catch_up_bytes_of_old_plans() -> usize {
     16 << 20
 }
 
-/// At least `FAULTS_MIN`, of a few kinds.
+/// At least `FAULTS_MIN`, of a few kinds. They come one by one, or, in every other seed, several to one member at about one time.
 fn draw_faults(rng: &mut Rng, settings: &Settings) -> Vec<Fault> {
     let all = if settings.members == 1 { ALONE } else { ALL };
     let enabled = rng.u32(..) | 1 << rng.u32(0..all);
     let kinds: Vec<u32> = (0..all).filter(|kind| enabled >> kind & 1 == 1).collect();
     let count = rng.usize(FAULTS_MIN..FAULTS_MAX);
-    let mut faults: Vec<Fault> = (0..count)
-        .map(|_| {
-            let at_us = rng.u64(0..settings.safety_ms * 1000);
+    let together = if rng.bool() { 1 } else { rng.usize(2..5) };
+    let leaders_in_8 = rng.u8(0..6);
+    let mut faults: Vec<Fault> = Vec::new();
+    while faults.len() < count {
+        let from_us = rng.u64(0..settings.safety_ms * 1000);
+        let member = match rng.u8(0..8) < leaders_in_8 {
+            true => LEADER,
+            false => rng.u8(0..settings.members),
+        };
+        for _ in 0..together {
             let kind = kinds[rng.usize(..kinds.len())];
-            let kind = draw_fault(rng, settings, kind);
-            Fault { at_us, kind }
-        })
-        .collect();
+            let later_us = log_uniform(rng, 1, 4_000 * settings.election_ms);
+            faults.push(Fault {
+                at_us: match together {
+                    1 => from_us,
+                    _ => (from_us + later_us).min(settings.safety_ms * 1000 - 1),
+                },
+                kind: draw_fault(rng, settings, kind, member),
+            });
+        }
+    }
     faults.sort_by_key(|fault| fault.at_us);
     faults
 }
 
-fn draw_fault(rng: &mut Rng, settings: &Settings, kind: u32) -> FaultKind {
-    let member = rng.u8(0..settings.members);
-    let ms = log_uniform(rng, 5, settings.safety_ms / 4);
+fn draw_fault(rng: &mut Rng, settings: &Settings, kind: u32, member: u8) -> FaultKind {
+    // What lasts about as long as an election is the worst.
+    let ms = match rng.bool() {
+        true => log_uniform(rng, 5, settings.safety_ms / 4),
+        false => log_uniform(rng, settings.election_ms / 2, 4 * settings.election_ms),
+    };
     match kind {
         0 => FaultKind::Crash {
             member,
@@ -292,7 +340,11 @@ fn draw_fault(rng: &mut Rng, settings: &Settings, kind: u32) -> FaultKind {
             down_ms: ms,
             in_recovery: false,
         },
-        2 => FaultKind::Pause { member, ms },
+        2 => FaultKind::Pause {
+            member,
+            ms,
+            clock_stops: rng.bool(),
+        },
         3 => FaultKind::DiskError {
             member,
             error: DISK_FAULTS[rng.usize(..DISK_FAULTS.len())],
@@ -318,12 +370,29 @@ fn draw_fault(rng: &mut Rng, settings: &Settings, kind: u32) -> FaultKind {
             member: rng.u8(0..((settings.members - 1) / 2).max(1)),
             file: rng.u8(..),
             byte: rng.u64(0..1 << 20),
+            down_ms: ms,
         },
-        9 => FaultKind::Transfer { to: member },
+        9 => FaultKind::Transfer {
+            to: rng.u8(0..settings.members),
+        },
         10 => FaultKind::Noise {
             permille: [rng.u16(0..500), rng.u16(0..500), rng.u16(0..100)],
             slower: log_uniform(rng, 1, 100),
             ms,
+        },
+        11 => {
+            let way = rng.u8(1..4);
+            FaultKind::Isolate {
+                member,
+                says: way & 1 == 1,
+                hears: way & 2 == 2,
+                ms,
+            }
+        }
+        12 => FaultKind::Depose {
+            times: rng.u8(1..8),
+            after_us: log_uniform(rng, 100, 1_000 * settings.election_ms),
+            ms: log_uniform(rng, settings.election_ms, 6 * settings.election_ms),
         },
         _ => FaultKind::Cut {
             from: rng.u8(1..1 << settings.members),
@@ -342,7 +411,10 @@ fn log_uniform(rng: &mut Rng, from: u64, to: u64) -> u64 {
 
 /// Kinds of faults of a member alone, and of several.
 const ALONE: u32 = 9;
-const ALL: u32 = 13;
+const ALL: u32 = 15;
+
+/// In place of a member: whoever leads when the fault strikes.
+pub const LEADER: u8 = u8::MAX;
 
 /// What a seed has at least and at most.
 const FAULTS_MIN: usize = 10;

@@ -16,6 +16,10 @@ pub fn shrink(plan: &Plan, mut tries: usize, fails: &mut dyn FnMut(&Plan) -> boo
         best = without_parts(best, &mut tries, fails, steps, |plan, from, to| {
             plan.steps.drain(from..to);
         });
+        let watches = |plan: &Plan| plan.watches.len();
+        best = without_parts(best, &mut tries, fails, watches, |plan, from, to| {
+            plan.watches.drain(from..to);
+        });
         if tries == 0 || before == (best.faults.len(), best.steps.len()) {
             return best;
         }

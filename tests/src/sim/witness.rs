@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use basalt_engine::command::{Command, Fence, LeaseRevoke};
 use basalt_engine::raft::message::{Ballot, Body, Message as BetweenMembers};
 use basalt_engine::replica::Replica;
 use basalt_engine::types::{Index, RunKind};
 use basalt_pb::etcdserverpb as pb;
+use basalt_pb::mvccpb::KeyValue;
+use bytes::Bytes;
 use pb::alarm_request::AlarmAction;
 use pb::request_op::Request as Op;
 use pb::response_op::Response;
@@ -33,6 +36,14 @@ pub(super) struct Witness {
     members: Vec<Known>,
     model: Model,
     compacted: i64,
+    /// From which index on what is compacted.
+    compactions: BTreeMap<u64, i64>,
+    /// The leases there are, and the entries that granted them.
+    leases: BTreeMap<i64, u64>,
+    /// The entry that last granted a lease of each id.
+    granted: BTreeMap<i64, u64>,
+    /// Those that have ended since the last time that somebody asked.
+    ended: Vec<Ended>,
     /// Members without space.
     alarms: BTreeSet<(i32, u64)>,
     answers: BTreeMap<u64, (u64, Answer)>,
@@ -43,6 +54,19 @@ pub(super) struct Witness {
 
 /// What the log answers to a request: revision and body, `None` for a compaction's.
 pub(super) type Answer = Result<(i64, Option<Response>), Refusal>;
+
+/// A lease that the log has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Which.
+    pub id: i64,
+    /// The entry that granted it.
+    pub generation: u64,
+    /// Whether its time was over; else a client has revoked it.
+    pub is_expiry: bool,
+    /// The keys that went with it, ascending.
+    pub keys: Vec<Bytes>,
+}
 
 /// A committed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +125,50 @@ impl Witness {
         Some((self.entry(*index)?, answer))
     }
 
+    /// The record of a key at a revision.
+    #[must_use]
+    pub(super) fn record(&self, key: &[u8], at: i64) -> Option<&KeyValue> {
+        self.model.get(key, at)
+    }
+
+    /// The keys of a lease at a revision.
+    #[must_use]
+    pub(super) fn leased(&self, lease: i64, at: i64) -> Vec<Bytes> {
+        self.model.leased(lease, at)
+    }
+
+    /// Whether there was a compaction at that revision.
+    #[must_use]
+    pub(super) fn has_compacted(&self, at: i64) -> bool {
+        self.compactions.values().any(|revision| *revision == at)
+    }
+
+    /// The entry that granted the newest lease of this id, and whether that is still there.
+    #[must_use]
+    pub(super) fn newest_lease(&self, lease: u8) -> (u64, bool) {
+        let id = i64::from(lease);
+        let newest = self.granted.get(&id).copied();
+        (newest.unwrap_or_default(), self.leases.contains_key(&id))
+    }
+
+    /// Whether there is any lease.
+    #[must_use]
+    pub(super) fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    /// The leases that have ended since the last time.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// How many entries are committed.
     #[must_use]
     pub(super) fn committed(&self) -> u64 {
         self.committed.len() as u64
     }
 
-    /// Looks at a member after its turn. `life` tells its processes apart.
+    /// Looks at a member after its turn. `life` tells its processes apart. Whether it has just been elected.
     ///
     /// # Errors
     /// What it must not be.
@@ -116,13 +177,16 @@ impl Witness {
         member: usize,
         life: u64,
         replica: &Replica,
-    ) -> Result<(), Violation> {
-        self.read_log(member, life, replica)
-            .and_then(|()| self.check_leader(member, replica))
-            .and_then(|()| self.commit(member, replica))
-            .and_then(|()| self.check_marks(member, replica))
-            .and_then(|()| self.check_digest(replica))
-            .map_err(|wrong| format!("member {member}: {wrong}"))
+    ) -> Result<bool, Violation> {
+        let mut judge = || -> Result<bool, Violation> {
+            self.read_log(member, life, replica)?;
+            let is_elected = self.check_leader(member, replica)?;
+            self.commit(member, replica)?;
+            self.check_marks(member, replica)?;
+            self.check_digest(replica)?;
+            Ok(is_elected)
+        };
+        judge().map_err(|wrong| format!("member {member}: {wrong}"))
     }
 
     /// Holds a member's published state against the model's at its revision.
@@ -282,11 +346,11 @@ impl Witness {
     }
 
     /// One leader a term, and each has everything that was committed before.
-    fn check_leader(&mut self, member: usize, replica: &Replica) -> Result<(), Violation> {
+    fn check_leader(&mut self, member: usize, replica: &Replica) -> Result<bool, Violation> {
         let raft = replica.raft();
         let (term, known) = (raft.term().0, &mut self.members[member]);
         if !raft.is_leader() || known.led == term {
-            return Ok(());
+            return Ok(false);
         }
         known.led = term;
         let leader = *self.leaders.entry(term).or_insert(member);
@@ -294,7 +358,7 @@ impl Witness {
             return Err(format!("leads term {term}, which member {leader} leads"));
         }
         let Some(newest) = self.committed.last() else {
-            return Ok(());
+            return Ok(true);
         };
         let held = known.held.iter().find(|it| it.0.index == newest.index);
         let has = known.base >= newest.index || held.is_some_and(|it| it.0 == *newest);
@@ -304,7 +368,7 @@ impl Witness {
                 newest.index
             ));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Moves on to what the member says to be committed, replaying what is new to all.
@@ -351,6 +415,21 @@ impl Witness {
                 ..
             } => {
                 let answer = self.compact(it.revision);
+                self.compactions.insert(entry.index, self.compacted);
+                return self.remember(id, entry, answer);
+            }
+            pb::InternalRaftRequest {
+                lease_grant: Some(it),
+                ..
+            } => {
+                let answer = self.grant(it.id, entry.index);
+                return self.remember(id, entry, answer);
+            }
+            pb::InternalRaftRequest {
+                lease_revoke: Some(_),
+                ..
+            } => {
+                let answer = self.revoke(entry, bytes)?;
                 return self.remember(id, entry, answer);
             }
             pb::InternalRaftRequest {
@@ -364,6 +443,12 @@ impl Witness {
         if !self.alarms.is_empty() && may_put(&op) {
             return self.remember(id, entry, Err(Refusal::NoSpace));
         }
+        if let Op::RequestPut(put) = &op
+            && put.lease != 0
+            && !self.leases.contains_key(&put.lease)
+        {
+            return self.remember(id, entry, Err(Refusal::LeaseNotFound));
+        }
         let before = self.model.revision();
         let answer = self.model.apply(&op);
         if self.model.revision() > before {
@@ -375,6 +460,57 @@ impl Witness {
             entry,
             answer.map(|(revision, body)| (revision, Some(body))),
         )
+    }
+
+    fn grant(&mut self, id: i64, index: u64) -> Answer {
+        if !self.alarms.is_empty() {
+            return Err(Refusal::NoSpace);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(Refusal::LeaseExists);
+        }
+        self.leases.insert(id, index);
+        self.granted.insert(id, index);
+        Ok((self.model.revision(), None))
+    }
+
+    /// A leader's revoke means the lease that it knew, in the term that it led.
+    fn revoke(&mut self, entry: Entry, bytes: &[u8]) -> Result<Answer, Violation> {
+        let Ok((_, Command::LeaseRevoke(LeaseRevoke { id, fence }))) = Command::read(bytes) else {
+            return Err(format!("entry {} is no revoke", entry.index));
+        };
+        let held = self.leases.get(&id.0).copied();
+        let is_meant = |generation: &u64| {
+            let holds = |it: Fence| it.term.0 == entry.term && it.generation == *generation;
+            fence.is_none_or(holds)
+        };
+        let Some(generation) = held.filter(is_meant) else {
+            return Ok(Err(Refusal::LeaseNotFound));
+        };
+        self.leases.remove(&id.0);
+        let keys = self.model.leased(id.0, self.model.revision());
+        if !keys.is_empty() {
+            let delete = |key: &Bytes| pb::RequestOp {
+                request: Some(Op::RequestDeleteRange(pb::DeleteRangeRequest {
+                    key: key.clone(),
+                    ..Default::default()
+                })),
+            };
+            let all = Op::RequestTxn(pb::TxnRequest {
+                success: keys.iter().map(delete).collect(),
+                ..Default::default()
+            });
+            let made = self.model.apply(&all);
+            let main = made.map_err(|refused| format!("{refused:?}"))?.0;
+            self.written.insert(main, self.model.written_at(main));
+        }
+        self.ended.push(Ended {
+            id: id.0,
+            generation,
+            is_expiry: fence.is_some(),
+            keys,
+        });
+        Ok(Ok((self.model.revision(), None)))
     }
 
     fn compact(&mut self, at: i64) -> Answer {
@@ -447,6 +583,12 @@ impl Witness {
             && now.compacted >= before.compacted;
         if !grows {
             return Err(format!("marks went back from {before:?} to {now:?}"));
+        }
+        // Over restarts too: what was compacted once is never read again.
+        let mut compactions = self.compactions.range(..=now.applied);
+        let compacted = compactions.next_back().map_or(0, |it| *it.1);
+        if now.compacted < compacted || now.compacted > self.compacted {
+            return Err(format!("{now:?} where {compacted} is compacted"));
         }
         if now.applied > now.committed || now.revision > self.model.revision() {
             return Err(format!(

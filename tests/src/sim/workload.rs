@@ -40,6 +40,8 @@ pub enum Ask {
         previous: bool,
         /// Whether the value is kept.
         keep: bool,
+        /// The lease that the key is attached to; 0: none.
+        lease: u8,
     },
     /// Range.
     Range {
@@ -76,6 +78,28 @@ pub enum Ask {
         /// Else.
         otherwise: Vec<Ask>,
     },
+    /// LeaseGrant.
+    Grant {
+        /// Its id.
+        lease: u8,
+        /// Its time to live.
+        seconds: u8,
+    },
+    /// LeaseRevoke.
+    Revoke {
+        /// Its id.
+        lease: u8,
+    },
+    /// LeaseKeepAlive, once.
+    KeepAlive {
+        /// Its id.
+        lease: u8,
+    },
+    /// LeaseTimeToLive with keys.
+    TimeToLive {
+        /// Its id.
+        lease: u8,
+    },
     /// Compact so many revisions below the newest one that the client knows.
     Compact {
         /// How many.
@@ -96,10 +120,14 @@ pub struct Seen {
 /// Draws `count` questions; each seed has its own weights.
 pub fn draw_steps(rng: &mut Rng, settings: &Settings, count: usize) -> Vec<Step> {
     let mut mix = Mix {
-        keys: 1 + rng.u8(0..24),
-        weights: [0; 5].map(|_| rng.u32(0..10)),
+        keys: 1 + rng.u8(0..KEYS_MAX),
+        weights: [0; 6].map(|_| rng.u32(0..10)),
         bytes_max: [16, 200, 2_000][rng.usize(0..3)],
+        leases: 0,
     };
+    // Every other seed has no leases.
+    mix.leases = mix.weights[5] / 5;
+    mix.weights[5] *= 4 * mix.leases;
     // Nothing is learnt without writes.
     mix.weights[0] += 5;
     let pause_us = settings.safety_ms * 1000 * u64::from(settings.clients) / count as u64;
@@ -114,9 +142,11 @@ pub fn draw_steps(rng: &mut Rng, settings: &Settings, count: usize) -> Vec<Step>
 
 struct Mix {
     keys: u8,
-    /// Of put, range, delete, transaction, compaction.
-    weights: [u32; 5],
+    /// Of put, range, delete, transaction, compaction, lease.
+    weights: [u32; 6],
     bytes_max: u16,
+    /// Whether there are leases; 0: none.
+    leases: u32,
 }
 
 impl Mix {
@@ -129,10 +159,11 @@ impl Mix {
                     1 => self.range(rng, true),
                     2 => self.delete(rng),
                     3 => self.txn(rng, 2),
-                    _ => Ask::Compact {
+                    4 => Ask::Compact {
                         back: rng.u8(0..20),
                         physical: rng.bool(),
                     },
+                    _ => lease(rng),
                 };
             }
             luck -= weight;
@@ -141,11 +172,14 @@ impl Mix {
     }
 
     fn put(&self, rng: &mut Rng) -> Ask {
+        let keep = rng.u8(0..10) == 0;
+        let is_leased = self.leases > 0 && !keep && rng.bool();
         Ask::Put {
             key: rng.u8(0..self.keys),
             bytes: rng.u16(0..self.bytes_max),
             previous: rng.u8(0..4) == 0,
-            keep: rng.u8(0..10) == 0,
+            keep,
+            lease: if is_leased { rng.u8(1..=LEASES) } else { 0 },
         }
     }
 
@@ -199,6 +233,7 @@ impl Mix {
                             bytes,
                             previous,
                             keep: false,
+                            lease: 0,
                         }
                     }
                     4 if !free.is_empty() => Ask::Delete {
@@ -224,6 +259,34 @@ impl Mix {
     }
 }
 
+/// Few ids, so that they come again after they have ended.
+fn lease(rng: &mut Rng) -> Ask {
+    let lease = rng.u8(1..=LEASES);
+    match rng.u8(0..8) {
+        0..3 => Ask::Grant {
+            lease,
+            seconds: rng.u8(1..7),
+        },
+        3..6 => Ask::KeepAlive { lease },
+        6 => Ask::TimeToLive { lease },
+        _ => Ask::Revoke { lease },
+    }
+}
+
+impl Ask {
+    /// The lease that it is about; 0: it is about keys.
+    #[must_use]
+    pub fn lease(&self) -> u8 {
+        match self {
+            Self::Grant { lease, .. }
+            | Self::Revoke { lease }
+            | Self::KeepAlive { lease }
+            | Self::TimeToLive { lease } => *lease,
+            _ => 0,
+        }
+    }
+}
+
 impl Seen {
     /// The message of a question. `number` makes its values its own.
     #[must_use]
@@ -243,6 +306,7 @@ impl Seen {
                 bytes,
                 previous,
                 keep,
+                lease,
             } => {
                 *number += 1;
                 Op::RequestPut(pb::PutRequest {
@@ -254,6 +318,7 @@ impl Seen {
                     },
                     prev_kv: *previous,
                     ignore_value: *keep,
+                    lease: i64::from(*lease),
                     ..Default::default()
                 })
             }
@@ -304,7 +369,11 @@ impl Seen {
                     failure,
                 })
             }
-            Ask::Compact { .. } => unreachable!("never inside a transaction"),
+            Ask::Compact { .. }
+            | Ask::Grant { .. }
+            | Ask::Revoke { .. }
+            | Ask::KeepAlive { .. }
+            | Ask::TimeToLive { .. } => unreachable!("never inside a transaction"),
         }
     }
 
@@ -337,7 +406,7 @@ impl Seen {
 }
 
 /// Names with common beginnings, and zero bytes in some of them.
-fn key(number: u8) -> Bytes {
+pub(super) fn key(number: u8) -> Bytes {
     let tail: &[u8] = match number % 4 {
         0 => b"",
         1 => b"\0",
@@ -354,3 +423,9 @@ fn value(number: u64, bytes: u16) -> Bytes {
     value.resize(value.len().max(usize::from(bytes)), b'.');
     value.into()
 }
+
+/// Keys are numbered below it.
+pub(super) const KEYS_MAX: u8 = 24;
+
+/// Leases are numbered from 1.
+const LEASES: u8 = 4;

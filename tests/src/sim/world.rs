@@ -13,12 +13,14 @@ use fastrand::Rng;
 
 use super::clients::{Asked, Client};
 use super::durable::{is_promise, keeps_promise};
-use super::faults::Undo;
+use super::faults::{Depose, Undo};
 use super::finish::Phase;
+use super::leases::{LEASES, Leases};
 use super::network::Network;
 use super::node::Node;
 use super::plan::Plan;
 use super::trace::Trace;
+use super::watch::Watching;
 use super::witness::Witness;
 use crate::check::history::{Call, Violation};
 
@@ -93,6 +95,9 @@ pub(super) struct World<'p> {
     pub(super) history: Vec<Call>,
     pub(super) witness: Witness,
     pub(super) phase: Phase,
+    pub(super) depose: Option<Depose>,
+    pub(super) leases: Leases,
+    pub(super) watching: Vec<Watching>,
     pub(super) answers: u32,
     promises: u64,
     pub(super) trace: Trace,
@@ -113,6 +118,14 @@ struct Scheduled {
 pub(super) enum Event {
     /// A client asks its next question.
     Ask(usize),
+    /// A question reaches its member, asking for the space of a compaction too if so.
+    Arrive(At, u32, bool),
+    /// A watcher opens a stream.
+    Watch(usize),
+    /// The watchers' loop of a process has a turn.
+    Loop(At),
+    /// A slow watcher has read what it was sent by a process.
+    HasRead(usize, At),
     /// A client waits no longer.
     GiveUp(u32),
     /// A disk answers; an error if the operation was refused when it was asked.
@@ -133,6 +146,8 @@ pub(super) enum Event {
     Die(At),
     /// A process begins, and dies while it recovers if so.
     Start(usize, bool),
+    /// A leader is cut off for so many milliseconds.
+    Depose(usize, u64),
     /// The faults are over.
     Heal,
     /// Whether the cluster serves and rests is looked at.
@@ -203,6 +218,9 @@ impl<'p> World<'p> {
             history: Vec::new(),
             witness: Witness::new(members),
             phase: Phase::Faults,
+            depose: None,
+            leases: Leases::default(),
+            watching: plan.watches.iter().map(|_| Watching::default()).collect(),
             answers: 0,
             promises: 0,
             trace: Trace::new(wants_lines),
@@ -216,6 +234,9 @@ impl<'p> World<'p> {
         }
         for client in 0..self.clients.len() {
             self.ask_later(client);
+        }
+        for (number, watch) in self.plan.watches.iter().enumerate() {
+            self.schedule(watch.at_us, Event::Watch(number));
         }
         for (number, fault) in self.plan.faults.iter().enumerate() {
             self.schedule(fault.at_us, Event::Fault(number));
@@ -263,7 +284,23 @@ impl<'p> World<'p> {
             }
         }
         match event {
-            Event::Ask(client) => self.ask(client),
+            Event::Ask(client) => {
+                self.ask(client);
+                Ok(())
+            }
+            Event::Watch(number) => {
+                self.watch(number);
+                Ok(())
+            }
+            Event::Loop(at) => self.take_events(at),
+            Event::HasRead(number, at) => {
+                self.has_read(number, at);
+                Ok(())
+            }
+            Event::Arrive(at, number, _) if number & LEASES != 0 => {
+                self.lease_arrives(at.member, number)
+            }
+            Event::Arrive(at, number, is_physical) => self.arrive(at.member, number, is_physical),
             Event::GiveUp(number) => {
                 self.give_up(number);
                 Ok(())
@@ -297,6 +334,12 @@ impl<'p> World<'p> {
                 Ok(())
             }
             Event::Start(member, dies) => self.start(member, dies),
+            Event::Depose(member, ms) => {
+                if self.phase == Phase::Faults {
+                    self.isolate(member, true, true, ms);
+                }
+                Ok(())
+            }
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
@@ -305,9 +348,12 @@ impl<'p> World<'p> {
     /// The member that an event concerns, and the process of it, which no event but a message outlives.
     fn meant_for(&self, event: &Event) -> Option<(usize, Option<u64>)> {
         match event {
-            Event::Disk(at, ..) | Event::Work(at) | Event::Wake(at) | Event::Die(at) => {
-                Some((at.member, Some(at.life)))
-            }
+            Event::Disk(at, ..)
+            | Event::Work(at)
+            | Event::Wake(at)
+            | Event::Die(at)
+            | Event::Loop(at)
+            | Event::Arrive(at, ..) => Some((at.member, Some(at.life))),
             Event::Deliver(_, to, ..) | Event::Reset(to, _) => Some((*to, None)),
             _ => None,
         }
@@ -364,7 +410,8 @@ impl<'p> World<'p> {
         };
         let turn = process.replica.turn(clock);
         self.tally.add("turns", 1);
-        self.witness.observe(member, node.life, &process.replica)?;
+        let is_elected = self.witness.observe(member, node.life, &process.replica)?;
+        let ended = self.witness.take_ended();
         let mut later = VecDeque::new();
         while let Some((id, op)) = process.replica.poll_op() {
             self.trace.note(self.now_us, format_args!("{}", op.site()));
@@ -393,6 +440,9 @@ impl<'p> World<'p> {
         for (to, message) in messages {
             self.send_message(member, to, &message)?;
         }
+        if is_elected {
+            self.on_elected(member);
+        }
         if begins_work {
             let takes = self.nodes[member].job_us();
             self.schedule(takes, Event::Work(at));
@@ -400,10 +450,13 @@ impl<'p> World<'p> {
         if let Some(wake) = turn.wake {
             self.wake(at, wake);
         }
+        self.on_ended(ended)?;
+        self.dispatch(at);
         self.take_answers(member)?;
         if has_lost && self.nodes[member].is_damaged {
             // As one that refuses to start: somebody must put the file back.
             self.nodes[member].kill(false, 8);
+            self.hang_up(member);
             self.tally.add("damage refused", 1);
             self.on_refused(member);
         } else if has_failed {
