@@ -128,12 +128,17 @@ impl Claim {
         }))
     }
 
-    /// Deletes the key, if it is still the one that was made.
-    pub(super) fn resign(&self) -> pb::TxnRequest {
-        let delete = op(Request::RequestDeleteRange(pb::DeleteRangeRequest {
+    /// Deletes the key, whoever made it.
+    pub(super) fn delete(&self) -> pb::DeleteRangeRequest {
+        pb::DeleteRangeRequest {
             key: self.key.clone(),
             ..pb::DeleteRangeRequest::default()
-        }));
+        }
+    }
+
+    /// Deletes the key, if it is still the one that was made.
+    pub(super) fn resign(&self) -> pb::TxnRequest {
+        let delete = op(Request::RequestDeleteRange(self.delete()));
         pb::TxnRequest {
             compare: self.made_at(self.rev),
             success: vec![delete],
@@ -141,14 +146,19 @@ impl Claim {
         }
     }
 
+    /// Whether it waits for the keys before its own.
+    fn waits(&self) -> bool {
+        matches!(self.rpc, Rpc::Lock | Rpc::Campaign)
+    }
+
     /// Whether it leaves a key that nobody holds when it is given up.
     fn has_key(&self) -> bool {
-        matches!(self.rpc, Rpc::Lock | Rpc::Campaign) && self.rev > 0
+        self.waits() && self.rev > 0
     }
 
     /// What it looks for: the first key under the name, or the last that was made before its own.
     fn question<'q>(&self, prefix: &'q [u8], end: &'q [u8]) -> RangeRequest<'q> {
-        let waits = matches!(self.rpc, Rpc::Lock | Rpc::Campaign);
+        let waits = self.waits();
         let order = if waits {
             SortOrder::Descend
         } else {
@@ -164,6 +174,10 @@ impl Claim {
             ..RangeRequest::default()
         }
     }
+}
+
+pub(super) fn is_delete(event: &mvccpb::Event) -> bool {
+    event.r#type == mvccpb::event::EventType::Delete as i32
 }
 
 pub(super) fn op(request: Request) -> pb::RequestOp {
@@ -350,7 +364,7 @@ impl<B: Backend> Services<B> {
     ) {
         let is_first = matches!(claim.step, Step::Writing);
         let claim = match claim.rpc {
-            Rpc::Lock | Rpc::Campaign if is_first => {
+            _ if is_first && claim.waits() => {
                 let revision = answer.header.as_ref().map_or(0, |header| header.revision);
                 let rev = match kvs(&answer, 0).first() {
                     Some(kv) if !answer.succeeded => kv.create_revision,
@@ -487,8 +501,6 @@ impl<B: Backend> Services<B> {
         if claim.rpc == Rpc::Observe && !told.canceled {
             return self.on_observed(calls, call, claim, told);
         }
-        let is_delete =
-            |event: &mvccpb::Event| event.r#type == mvccpb::event::EventType::Delete as i32;
         if told.canceled || told.events.iter().any(is_delete) {
             self.watches.unlisten(call);
             return self.look(call, claim);
@@ -501,13 +513,7 @@ impl<B: Backend> Services<B> {
     fn delete_leftovers(&mut self) {
         for (call, claim) in std::mem::take(&mut self.claims.leftovers) {
             let (field, body) = match claim.rpc {
-                Rpc::Lock => {
-                    let request = pb::DeleteRangeRequest {
-                        key: claim.key.clone(),
-                        ..pb::DeleteRangeRequest::default()
-                    };
-                    (DELETE_RANGE, request.encode_to_vec())
-                }
+                Rpc::Lock => (DELETE_RANGE, claim.delete().encode_to_vec()),
                 _ => (TXN, claim.resign().encode_to_vec()),
             };
             let (to, id) = (self.reply_to(call), self.config.ids.draw());

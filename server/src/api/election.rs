@@ -2,8 +2,7 @@
 
 use basalt_net::grpc::{CallId, Calls, Flow, Metadata};
 use basalt_pb::etcdserverpb as pb;
-use basalt_pb::mvccpb::event::EventType;
-use basalt_pb::mvccpb::{Event, KeyValue};
+use basalt_pb::mvccpb::KeyValue;
 use basalt_pb::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
     ProclaimResponse, ResignRequest, ResignResponse,
@@ -11,10 +10,11 @@ use basalt_pb::v3electionpb::{
 use prost::Message as _;
 
 use super::backend::Backend;
-use super::claims::{Claim, Failed, Step, end_of, kvs};
+use super::claims::{Claim, Failed, Step, end_of, is_delete, kvs};
 use super::errors::Error;
+use super::fields;
 use super::gate::Rpc;
-use super::lock::{decode, key_of};
+use super::lock::key_of;
 use super::services::Services;
 
 impl<B: Backend> Services<B> {
@@ -25,7 +25,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<CampaignRequest>(message)?;
+        let request = fields::message::<CampaignRequest>(message)?;
         self.admit(Rpc::Campaign, false, meta)?;
         let mut claim = Claim::new(Rpc::Campaign, request.name, request.lease);
         claim.value = request.value;
@@ -40,7 +40,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<ProclaimRequest>(message)?;
+        let request = fields::message::<ProclaimRequest>(message)?;
         self.admit(Rpc::Proclaim, false, meta)?;
         let mut claim = of_leader(Rpc::Proclaim, request.leader.as_ref());
         claim.value = request.value;
@@ -55,7 +55,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<ResignRequest>(message)?;
+        let request = fields::message::<ResignRequest>(message)?;
         self.admit(Rpc::Resign, false, meta)?;
         let claim = of_leader(Rpc::Resign, request.leader.as_ref());
         self.begin_for(calls, call, claim, request.leader);
@@ -70,7 +70,7 @@ impl<B: Backend> Services<B> {
         (rpc, message): (Rpc, &[u8]),
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<LeaderRequest>(message)?;
+        let request = fields::message::<LeaderRequest>(message)?;
         self.admit(rpc, false, meta)?;
         if !self.is_readable() {
             return self.park(call, rpc, message);
@@ -248,10 +248,6 @@ impl<B: Backend> Services<B> {
         };
         calls.send(call, |out| response.encode_raw(out))
     }
-}
-
-fn is_delete(event: &Event) -> bool {
-    event.r#type == EventType::Delete as i32
 }
 
 /// The claim of somebody who says that it leads.

@@ -18,6 +18,14 @@ pub(super) fn ints<const N: usize>(message: &[u8]) -> Result<[u64; N], Malformed
     Ok(values)
 }
 
+/// A whole message of few fields, or of one that is seldom sent.
+///
+/// # Errors
+/// If the bytes are not that message.
+pub(super) fn message<M: prost::Message + Default>(message: &[u8]) -> Result<M, Malformed> {
+    M::decode(message).map_err(|_| Malformed::Truncated)
+}
+
 /// The string field `number` of a message; empty if it is missing.
 ///
 /// # Errors

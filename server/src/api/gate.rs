@@ -1,11 +1,14 @@
 //! What is served, and what stands before every handler.
 
+use std::time::Instant;
+
 use basalt_net::grpc::{Code, Metadata, Method, Status};
 use basalt_pb::paths::{cluster, election, health, kv, lease, lock, maintenance, watch};
 
 use basalt_engine::replica::Published;
 
 use super::errors::Error;
+use super::limits::LEADER_LOSS_MAX;
 
 /// The methods that are served, in the order of how often they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +233,44 @@ pub(super) fn admit(
         return Err(Error::NoLeader);
     }
     Ok(())
+}
+
+/// Whether a call ends when there is no leader for long: `hasleader: true` came with it.
+pub(super) fn needs_leader(meta: &Metadata) -> bool {
+    meta.get("hasleader") == Some(b"true")
+}
+
+/// For how long there has been no leader, while streams are open.
+#[derive(Default)]
+pub(super) struct LeaderLoss {
+    since: Option<Instant>,
+}
+
+/// What becomes of streams that need a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Led {
+    /// There is one.
+    Yes,
+    /// There is none; they wait until then.
+    Until(Instant),
+    /// They end.
+    No,
+}
+
+impl LeaderLoss {
+    pub(super) fn look(&mut self, published: &Published, now: Instant) -> Led {
+        if published.status().leader.is_some() {
+            self.since = None;
+            return Led::Yes;
+        }
+        let end = *self.since.get_or_insert(now) + LEADER_LOSS_MAX;
+        if now < end { Led::Until(end) } else { Led::No }
+    }
+
+    /// No stream is left.
+    pub(super) fn forget(&mut self) {
+        self.since = None;
+    }
 }
 
 #[cfg(test)]

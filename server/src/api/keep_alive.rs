@@ -10,8 +10,7 @@ use basalt_net::grpc::{CallId, Calls, Code, Metadata, Status};
 use super::backend::Backend;
 use super::errors::Error;
 use super::fields;
-use super::gate::Rpc;
-use super::limits::LEADER_LOSS_MAX;
+use super::gate::{LeaderLoss, Led, Rpc, needs_leader};
 use super::meter::Meter;
 use super::services::Services;
 
@@ -19,8 +18,7 @@ use super::services::Services;
 #[derive(Default)]
 pub(super) struct KeepAlives {
     streams: HashMap<CallId, Stream>,
-    /// Since when there has been no leader.
-    leaderless_since: Option<Instant>,
+    leader_loss: LeaderLoss,
 }
 
 struct Stream {
@@ -116,7 +114,7 @@ impl<B: Backend> Services<B> {
         let stream = Stream {
             waiting: 0,
             is_closed: false,
-            needs_leader: meta.get("hasleader") == Some(b"true"),
+            needs_leader: needs_leader(meta),
         };
         self.keep_alives.streams.insert(call, stream);
         Ok(())
@@ -152,14 +150,14 @@ impl<B: Backend> Services<B> {
         now: Instant,
     ) -> Option<Instant> {
         let keep_alives = &mut self.keep_alives;
-        if keep_alives.streams.is_empty() || self.backend.published().status().leader.is_some() {
-            keep_alives.leaderless_since = None;
+        if keep_alives.streams.is_empty() {
+            keep_alives.leader_loss.forget();
             return None;
         }
-        let since = *keep_alives.leaderless_since.get_or_insert(now);
-        let end = since + LEADER_LOSS_MAX;
-        if now < end {
-            return Some(end);
+        match keep_alives.leader_loss.look(self.backend.published(), now) {
+            Led::Yes => return None,
+            Led::Until(end) => return Some(end),
+            Led::No => {}
         }
         let calls = &mut meter.count(Rpc::LeaseKeepAlive, calls);
         keep_alives.end_all(calls, Error::NoLeader, |stream| stream.needs_leader);

@@ -3,7 +3,6 @@
 use basalt_engine::command::field::DELETE_RANGE;
 use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::etcdserverpb as pb;
-use basalt_pb::hot::Malformed;
 use basalt_pb::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request;
@@ -13,6 +12,7 @@ use prost::bytes::Bytes;
 use super::backend::Backend;
 use super::claims::{Claim, Failed, Step, end_of, kvs, op};
 use super::errors::Error;
+use super::fields;
 use super::gate::Rpc;
 use super::services::Services;
 
@@ -24,7 +24,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<LockRequest>(message)?;
+        let request = fields::message::<LockRequest>(message)?;
         self.admit(Rpc::Lock, false, meta)?;
         let claim = Claim::new(Rpc::Lock, request.name, request.lease);
         self.begin_claim(calls, call, claim);
@@ -38,7 +38,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = decode::<UnlockRequest>(message)?;
+        let request = fields::message::<UnlockRequest>(message)?;
         self.admit(Rpc::Unlock, false, meta)?;
         let mut claim = Claim::new(Rpc::Unlock, Bytes::new(), 0);
         claim.key = request.key;
@@ -71,11 +71,7 @@ impl<B: Backend> Services<B> {
     }
 
     pub(super) fn start_unlock(&mut self, calls: &mut impl Calls, call: CallId, claim: Claim) {
-        let request = pb::DeleteRangeRequest {
-            key: claim.key.clone(),
-            ..pb::DeleteRangeRequest::default()
-        };
-        let body = request.encode_to_vec();
+        let body = claim.delete().encode_to_vec();
         self.write_claim(calls, call, claim, (DELETE_RANGE, &body), Step::Writing);
     }
 
@@ -149,8 +145,4 @@ pub(super) fn key_of(prefix: &[u8], lease: i64) -> Bytes {
         _ => format!("{lease:x}"),
     };
     [prefix, lease.as_bytes()].concat().into()
-}
-
-pub(super) fn decode<M: prost::Message + Default>(message: &[u8]) -> Result<M, Malformed> {
-    M::decode(message).map_err(|_| Malformed::Truncated)
 }

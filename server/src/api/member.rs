@@ -8,7 +8,7 @@ use basalt_engine::raft::config::Step;
 use basalt_engine::types::MemberId;
 use basalt_net::grpc::{CallId, Calls, Metadata};
 use basalt_pb::etcdserverpb as pb;
-use basalt_pb::hot::{Malformed, begin_nested, end_nested, write_header};
+use basalt_pb::hot::{begin_nested, end_nested, write_header};
 use prost::Message as _;
 
 use super::backend::{Backend, Order};
@@ -42,7 +42,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = pb::MemberAddRequest::decode(message).map_err(|_| Malformed::Truncated)?;
+        let request = fields::message::<pb::MemberAddRequest>(message)?;
         self.admit(Rpc::MemberAdd, false, meta)?;
         let peer_urls = checked_urls(&request.peer_urls)?;
         // Two clusters that add a member with the same address at different times give it different ids.
@@ -92,7 +92,7 @@ impl<B: Backend> Services<B> {
         message: &[u8],
         meta: Option<&Metadata>,
     ) -> Result<(), Error> {
-        let request = pb::MemberUpdateRequest::decode(message).map_err(|_| Malformed::Truncated)?;
+        let request = fields::message::<pb::MemberUpdateRequest>(message)?;
         self.admit(Rpc::MemberUpdate, false, meta)?;
         let member = Member {
             id: MemberId(request.id),

@@ -14,9 +14,9 @@ use basalt_pb::hot::{Malformed, Wire, WireType};
 use super::ApiConfig;
 use super::backend::Backend;
 use super::errors::Error;
-use super::gate::Rpc;
+use super::gate::{LeaderLoss, Led, Rpc, needs_leader};
 use super::limits::{
-    GRPC_OVERHEAD_BYTES, LEADER_LOSS_MAX, STALLED_LOOK_INTERVAL, WATCH_PROGRESS_INTERVAL,
+    GRPC_OVERHEAD_BYTES, STALLED_LOOK_INTERVAL, WATCH_PROGRESS_INTERVAL,
     WATCH_PROGRESS_INTERVAL_MIN, WATCH_READ_RETRY,
 };
 use super::meter::Meter;
@@ -33,8 +33,7 @@ pub(super) struct Watches {
     fresh: Vec<CallId>,
     ticks_made: u64,
     progress_interval: Duration,
-    /// Since when there has been no leader.
-    leaderless_since: Option<Instant>,
+    leader_loss: LeaderLoss,
 }
 
 struct Stream {
@@ -127,7 +126,7 @@ impl Watches {
             fresh: Vec::new(),
             ticks_made: 0,
             progress_interval: interval,
-            leaderless_since: None,
+            leader_loss: LeaderLoss::default(),
         }
     }
 
@@ -247,7 +246,7 @@ impl<B: Backend> Services<B> {
         let watches = &mut self.watches;
         let stream = Stream {
             id: watches.watchers.open(call),
-            needs_leader: meta.get("hasleader") == Some(b"true"),
+            needs_leader: needs_leader(meta),
             tick: None,
         };
         watches.streams.insert(call, stream);
@@ -304,22 +303,19 @@ impl<B: Backend> Services<B> {
     ) -> Option<Instant> {
         let watches = &mut self.watches;
         if watches.streams.is_empty() && watches.listeners.streams.is_empty() {
+            watches.leader_loss.forget();
             return None;
         }
         let calls = &mut meter.count(Rpc::Watch, calls);
         let published = self.backend.published();
-        let mut wake = None;
-        if published.status().leader.is_some() {
-            watches.leaderless_since = None;
-        } else {
-            let since = *watches.leaderless_since.get_or_insert(now);
-            let end = since + LEADER_LOSS_MAX;
-            if end <= now {
-                watches.end(calls, Error::NoLeader, |stream| stream.needs_leader);
-            } else {
-                wake = Some(end);
-            }
+        let led = watches.leader_loss.look(published, now);
+        if led == Led::No {
+            watches.end(calls, Error::NoLeader, |stream| stream.needs_leader);
         }
+        let wake = match led {
+            Led::Until(end) => Some(end),
+            Led::Yes | Led::No => None,
+        };
         let term = published.applied_term();
         let reader = self.backend.reader();
         let out = &mut Out(calls, &mut watches.listeners);
