@@ -125,6 +125,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
             .map(ToString::to_string)
             .collect(),
         initial,
+        force_new_cluster: config.force_new_cluster,
         request_ids: Arc::clone(&request_ids),
         quota_bytes: config.limits.quota_bytes,
         auto_disarm: config.auto_disarm,
@@ -174,6 +175,10 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
     if recovered.last == Index(0) {
         say_first(config, cluster, member, &first_members)?;
     } else {
+        let message = match config.force_new_cluster {
+            true => "forcing restart member",
+            false => "restarting local member",
+        };
         tracing::info!(
             "cluster-id" = %cluster,
             "local-member-id" = %member,
@@ -182,7 +187,7 @@ pub fn boot(config: &Config) -> Result<Booted, BootError> {
             "checkpoint-index" = checkpoint.0,
             "clean-stop" = recovered.is_clean,
             took = ?began.elapsed(),
-            "restarting local member"
+            "{message}"
         );
     }
     let replica = boot.start(recovered, &mut disk)?;

@@ -1,7 +1,7 @@
 //! Several basalt processes as one cluster, on loopback addresses of their own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,25 +36,30 @@ impl Cluster {
     /// # Panics
     /// When one ends or is not ready in time; its log is printed.
     pub fn start(count: usize, flags: &[&str]) -> Self {
-        Self::start_behind(count, flags, |peer| peer)
+        Self::start_behind(count, flags, |_, peer| peer)
     }
 
-    /// As [`Cluster::start`], each member advertising what `front` makes of its peer address.
+    /// As [`Cluster::start`], each member advertising what `front` makes of its peer address; it is given the folder of the member's data
+    /// too, which is empty yet.
     ///
     /// # Panics
     /// As [`Cluster::start`].
     pub fn start_behind(
         count: usize,
         flags: &[&str],
-        front: impl FnMut(SocketAddr) -> SocketAddr,
+        mut front: impl FnMut(&Path, SocketAddr) -> SocketAddr,
     ) -> Self {
         let peers: Vec<SocketAddr> = (0..count).map(|_| free_address()).collect();
         let mut cluster = Self {
             folder: TempDir::new().expect("a temporary directory"),
             members: Vec::new(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-            advertised: peers.iter().copied().map(front).collect(),
+            advertised: Vec::new(),
         };
+        for (at, peer) in peers.iter().enumerate() {
+            let folder = cluster.folder_of(at);
+            cluster.advertised.push(front(&folder, *peer));
+        }
         let named: Vec<String> = (0..count).map(|at| cluster.named(at)).collect();
         let bootstrap = vec![format!("--initial-cluster={}", named.join(","))];
         for peer in peers {
@@ -65,7 +70,7 @@ impl Cluster {
                 child: None,
             });
         }
-        (0..count).for_each(|at| cluster.spawn(at));
+        (0..count).for_each(|at| cluster.spawn(at, &[]));
         (0..count).for_each(|at| cluster.await_ready(at));
         cluster
     }
@@ -94,7 +99,7 @@ impl Cluster {
             format!("--initial-cluster={}", named.join(",")),
             "--initial-cluster-state=existing".to_owned(),
         ];
-        self.spawn(at);
+        self.spawn(at, &[]);
     }
 
     /// How many members there ever were.
@@ -152,7 +157,12 @@ impl Cluster {
 
     /// Starts the process again on the same data; does not wait for it to be ready.
     pub fn start_again(&mut self, at: usize) {
-        self.spawn(at);
+        self.spawn(at, &[]);
+    }
+
+    /// As [`Cluster::start_again`], with further flags this once.
+    pub fn start_again_with(&mut self, at: usize, flags: &[&str]) {
+        self.spawn(at, flags);
     }
 
     /// Waits for the process to end by itself.
@@ -193,14 +203,20 @@ impl Cluster {
 
     /// A member's data directory.
     pub fn data_dir(&self, at: usize) -> PathBuf {
-        self.folder.path().join(format!("data-{at}"))
+        self.folder_of(at).join("data")
+    }
+
+    fn folder_of(&self, at: usize) -> PathBuf {
+        let folder = self.folder.path().join(format!("m{at}"));
+        std::fs::create_dir_all(&folder).expect("a member's folder");
+        folder
     }
 
     fn named(&self, at: usize) -> String {
         format!("m{at}=http://{}", self.advertised[at])
     }
 
-    fn spawn(&mut self, at: usize) {
+    fn spawn(&mut self, at: usize, more: &[&str]) {
         let node = &self.members[at];
         let mut command = Command::new(tools::basalt());
         command
@@ -215,7 +231,8 @@ impl Cluster {
                 self.advertised[at]
             ))
             .args(&node.bootstrap)
-            .args(&self.flags);
+            .args(&self.flags)
+            .args(more);
         let child = spawn_logged(command, &self.log_path(at));
         self.members[at].child = Some(child);
     }

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use basalt_pb::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use basalt_pb::etcdserverpb::alarm_request::AlarmAction;
+use basalt_pb::etcdserverpb::{
+    AlarmRequest, AlarmResponse, AlarmType, PutRequest, PutResponse, RangeRequest, RangeResponse,
+};
 use basalt_tests::cluster::Cluster;
 use basalt_tests::grpc::Client;
 use basalt_tests::server::PATIENCE;
@@ -355,6 +358,140 @@ fn a_member_with_an_empty_directory_does_not_come_back_under_its_id() {
         "{}",
         cluster.log(1)
     );
+}
+
+/// [MEM-8] The runbook for a lost majority: what one member holds goes on with it alone, and the others do not come back with theirs.
+#[test]
+fn a_forced_member_goes_on_alone_and_others_stay_out() {
+    let Some(ctl) = tools::find("etcdctl") else {
+        return;
+    };
+    let mut cluster = Cluster::start(3, QUIET);
+    Etcdctl::at(&ctl, &cluster, &[0]).ok(&["put", "kept", "value"]);
+    all_equal(&Etcdctl::at(&ctl, &cluster, &[0, 1, 2]));
+    (0..3).for_each(|at| cluster.kill(at));
+    cluster.start_again_with(2, &["--force-new-cluster"]);
+    cluster.await_ready(2);
+    assert!(cluster.log(2).contains("forcing restart member"));
+    let alone = Etcdctl::at(&ctl, &cluster, &[2]);
+    assert_eq!(
+        alone.ok(&["get", "kept", "--print-value-only"]).trim(),
+        "value"
+    );
+    let members = alone.json(&["member", "list"]);
+    assert_eq!(members["members"].as_array().map(Vec::len), Some(1));
+    alone.ok(&["put", "after", "force"]);
+    cluster.kill(2);
+    cluster.start_again(2);
+    cluster.await_ready(2);
+    assert_eq!(
+        alone.ok(&["get", "after", "--print-value-only"]).trim(),
+        "force"
+    );
+    cluster.start_again(0);
+    cluster.await_end(0);
+    assert!(
+        cluster
+            .log(0)
+            .contains("permanently removed from the cluster")
+    );
+}
+
+/// [MEM-7] Whichever member an operator asks, the leader's word on a learner is what counts.
+#[test]
+fn a_learner_is_promoted_through_a_follower() {
+    let Some(ctl) = tools::find("etcdctl") else {
+        return;
+    };
+    let mut cluster = Cluster::start(3, QUIET);
+    let all = [0, 1, 2];
+    let follower = (leader(&ctl, &cluster, &all) + 1) % 3;
+    let asked = Etcdctl::at(&ctl, &cluster, &[follower]);
+    asked.ok(&["put", "a", "1"]);
+    let (added, url) = cluster.prepare();
+    let name = format!("m{added}");
+    let url_flag = format!("--peer-urls={url}");
+    wait_until("5 s of connection", || {
+        let add = ["member", "add", &name, "--learner", &url_flag];
+        asked.run(&add).status.success()
+    });
+    let learner = format!("{:x}", id_by_url(&ctl, &cluster, &url));
+    asked.refused(&["member", "promote", &learner], "in sync with leader");
+    cluster.join(added, &all);
+    wait_until("the learner's catching up", || {
+        asked.run(&["member", "promote", &learner]).status.success()
+    });
+    asked.refused(&["member", "promote", "1f"], "member not found");
+    cluster.await_ready(added);
+    all_equal(&Etcdctl::at(&ctl, &cluster, &[0, 1, 2, added]));
+}
+
+/// [MEM-9] An alarm is the whole cluster's, whoever raises and whoever lifts it.
+#[test]
+fn alarms_name_their_member_and_hold_for_all() {
+    let Some(ctl) = tools::find("etcdctl") else {
+        return;
+    };
+    let cluster = Cluster::start(3, QUIET);
+    let leader = leader(&ctl, &cluster, &[0, 1, 2]);
+    let (raiser, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (at_raiser, at_other) = (
+        Etcdctl::at(&ctl, &cluster, &[raiser]),
+        Etcdctl::at(&ctl, &cluster, &[other]),
+    );
+    let member = id(&ctl, &cluster, raiser);
+    for (alarm, refusal) in [
+        (AlarmType::Nospace, "database space exceeded"),
+        (AlarmType::Corrupt, "corrupt cluster"),
+    ] {
+        let mut client = Client::connect(cluster.client(raiser)).expect("it serves");
+        let request = AlarmRequest {
+            action: AlarmAction::Activate.into(),
+            member_id: member,
+            alarm: alarm.into(),
+        };
+        client
+            .ask::<AlarmResponse>("/etcdserverpb.Maintenance/Alarm", &request)
+            .expect("it is raised");
+        let line = format!("memberID:{member} alarm:{}", alarm.as_str_name());
+        wait_until("the alarm at all members", || {
+            (0..3).all(|at| {
+                let listed = Etcdctl::at(&ctl, &cluster, &[at]).ok(&["alarm", "list"]);
+                listed.trim() == line
+            })
+        });
+        for at in 0..3 {
+            Etcdctl::at(&ctl, &cluster, &[at]).refused(&["put", "a", "1"], refusal);
+        }
+        at_other.ok(&["alarm", "disarm"]);
+        assert_eq!(at_raiser.ok(&["alarm", "list"]).trim(), "");
+        at_raiser.ok(&["put", "a", alarm.as_str_name()]);
+    }
+    all_equal(&Etcdctl::at(&ctl, &cluster, &[0, 1, 2]));
+}
+
+/// The stock dashboard shows traffic between members by these.
+#[test]
+fn traffic_between_members_is_counted() {
+    let cluster = Cluster::start(3, QUIET);
+    let sums = |at: usize, name: &str| -> f64 {
+        let text = http::get(cluster.client(at), "/metrics")
+            .expect("an answer")
+            .body;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    };
+    wait_until("pings to all", || {
+        (0..3).all(|at| sums(at, "etcd_network_peer_round_trip_time_seconds_count{") >= 2.0)
+    });
+    for at in 0..3 {
+        assert!(sums(at, "etcd_network_active_peers{") == 2.0);
+        assert!(sums(at, "etcd_network_peer_sent_bytes_total{") > 0.0);
+        assert!(sums(at, "etcd_network_peer_received_bytes_total{") > 0.0);
+        assert!(sums(at, "etcd_network_peer_received_failures_total{") == 0.0);
+    }
 }
 
 struct Etcdctl {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::log::Mark;
 use crate::limits::{QUESTIONS_A_MESSAGE_MAX, SNAPSHOT_PART_BYTES};
 use crate::run::{self, RUN_HEAD_BYTES, count_entries, split_run};
-use crate::types::{Index, LeaseId, Run, RunKind, Term};
+use crate::types::{Index, LeaseId, RequestId, Run, RunKind, Term};
 
 /// A message from one member to another.
 ///
@@ -134,6 +134,11 @@ pub enum Body {
         /// At most `SNAPSHOT_PART_BYTES`.
         bytes: Bytes,
     },
+    /// The leader does not put a forwarded promotion into the log: the learner has too little of that.
+    PromotionRefused {
+        /// Of the change.
+        request: RequestId,
+    },
 }
 
 /// A question about a lease, whose time only the leader counts.
@@ -225,7 +230,8 @@ impl Message {
             | Body::Ask { .. }
             | Body::Answer { .. }
             | Body::Offer { .. }
-            | Body::Fetch { .. } => Class::Urgent,
+            | Body::Fetch { .. }
+            | Body::PromotionRefused { .. } => Class::Urgent,
         }
     }
 
@@ -341,6 +347,10 @@ impl Message {
                 out.u64(*total);
                 out.0.extend_from_slice(bytes);
             }
+            Body::PromotionRefused { request } => {
+                out.head(kind::PROMOTION_REFUSED, self.term);
+                out.u64(request.0);
+            }
         }
         let checksum = crc32c::crc32c(&into[start + 4..]);
         into[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
@@ -448,6 +458,9 @@ impl Message {
                     bytes: Bytes::copy_from_slice(bytes),
                 }
             }
+            kind::PROMOTION_REFUSED => Body::PromotionRefused {
+                request: RequestId(from.u64()?),
+            },
             _ => return Err(BadMessage::Malformed),
         };
         if !from.0.is_empty() {
@@ -661,6 +674,7 @@ mod kind {
     pub(super) const OFFER: u8 = 14;
     pub(super) const FETCH: u8 = 15;
     pub(super) const PART: u8 = 16;
+    pub(super) const PROMOTION_REFUSED: u8 = 17;
 }
 
 /// Bytes before the runs or entries of the longest kind.

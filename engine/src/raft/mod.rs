@@ -217,8 +217,12 @@ impl Raft {
             // What else they say is the replica's.
             Body::Offer { .. } | Body::Part { .. } => self.on_leader_word(from),
             Body::Fetch { .. } => self.on_follower_word(from),
-            // The replica takes forwarded proposals and questions itself.
-            Body::Lead | Body::Propose { .. } | Body::Ask { .. } | Body::Answer { .. } => {}
+            // The replica takes forwarded proposals, what is said of them, and questions itself.
+            Body::Lead
+            | Body::Propose { .. }
+            | Body::Ask { .. }
+            | Body::Answer { .. }
+            | Body::PromotionRefused { .. } => {}
         }
     }
 

@@ -35,6 +35,9 @@ pub struct ReplicaConfig {
     pub initial: Vec<Member>,
     /// Draws the ids of proposals; shared with whoever proposes.
     pub request_ids: Arc<RequestIds>,
+    /// Whether it makes a cluster of itself alone out of what it holds, as the others are lost: etcd's `--force-new-cluster`. Has no
+    /// effect at the very first start.
+    pub force_new_cluster: bool,
     /// etcd's flag: 0 is 2 GiB, negative is none.
     pub quota_bytes: i64,
     /// Whether the NOSPACE alarm ends by itself once there is room again.
@@ -289,6 +292,11 @@ impl Boot {
         self.machine.store_mut().publish();
         let is_first = self.log.last() == Mark::default();
         let (me, settings) = (self.config.me, self.config.raft);
+        let is_forced = self.config.force_new_cluster && !is_first;
+        if is_forced {
+            self.voters = Config::default();
+            self.voters.apply(Step::AddVoter(me));
+        }
         let mut raft = Raft::new(me, recovered.hard, self.voters, self.log, settings);
         if is_first && !self.config.initial.is_empty() {
             raft.bootstrap(&first_entries(&self.config.initial));
@@ -298,14 +306,16 @@ impl Boot {
         }
         let salt = recovered.files_salt;
         let checkpoint = Checkpointing::after(recovered.checkpoint, self.named, salt);
-        Ok(Replica::new(
+        let mut replica = Replica::new(
             self.config,
             self.machine,
             self.reader,
             raft,
             recovered.wal,
             checkpoint,
-        ))
+        );
+        replica.is_forced = is_forced;
+        Ok(replica)
     }
 }
 

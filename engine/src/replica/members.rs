@@ -13,6 +13,7 @@ use crate::command::{Command, Unreadable};
 use crate::limits::{FORWARDED_MAX, INBOX_BYTES_MAX, MEMBER_CHANGES_MAX};
 use crate::mutant::{Mutant, is_on};
 use crate::raft::confchange::ConfChange;
+use crate::raft::config::Step;
 use crate::raft::framed;
 use crate::raft::message::{Body, Message};
 use crate::run::split_entry;
@@ -32,11 +33,13 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Change {
     id: RequestId,
+    step: Step,
     /// The entry.
     entry: Vec<u8>,
     reply: Option<ReplyTo>,
     since: Millis,
-    only_in: Option<Term>,
+    /// Of one that was forwarded: by whom, and the term in which it may go into the log.
+    forwarded: Option<(MemberId, Term)>,
 }
 
 /// Who waits for entries that are known by their requests' ids: those that another member's log run carries, and changes of
@@ -59,6 +62,17 @@ struct Waiter {
 }
 
 impl Change {
+    pub(super) fn new(change: &ConfChange, reply: Option<ReplyTo>, since: Millis) -> Self {
+        Self {
+            id: change.id,
+            step: change.step,
+            entry: change.encode(),
+            reply,
+            since,
+            forwarded: None,
+        }
+    }
+
     /// Who waits for it.
     pub(super) fn reply(&self) -> Option<ReplyTo> {
         self.reply
@@ -103,7 +117,9 @@ impl Forwarded {
 impl Replica {
     /// Hears what another member says; `from` is who the link says it is. Take a turn afterwards.
     pub fn on_message(&mut self, from: MemberId, message: Message, now: Millis) {
-        let is_mute = self.stopping == Stopping::Sealed || self.refill.is_switching();
+        // A member that is forced to go on alone hears nobody before the others are gone.
+        let is_mute =
+            self.stopping == Stopping::Sealed || self.refill.is_switching() || self.is_forced;
         if self.failure.is_some() || is_mute {
             return;
         }
@@ -125,6 +141,11 @@ impl Replica {
             Body::Answer { ref answers } => self.on_answers(from, message.term, answers),
             Body::Offer { .. } | Body::Fetch { .. } | Body::Part { .. } => {
                 self.on_snapshot_message(from, message, now);
+            }
+            Body::PromotionRefused { request } => {
+                if let Some(to) = self.forwarded.take(request) {
+                    self.refuse_promotion(to);
+                }
             }
             _ => self.raft.on_message(from, message, now),
         }
@@ -178,20 +199,16 @@ impl Replica {
     }
 
     /// Asks for a change of the members; `change.id` is a new one of [`super::ReplicaConfig::request_ids`]. Whether the
-    /// change is wise has been judged before.
+    /// change is wise has been judged before, but for one thing that only the leader knows: it refuses a promotion with
+    /// [`Refused::LearnerNotReady`].
     pub fn propose_change(&mut self, reply: Option<ReplyTo>, change: &ConfChange) {
         let refused = match self.refuses() {
+            None if self.is_forced => Some(Refused::NoLeader),
             None if self.changes.len() >= MEMBER_CHANGES_MAX => Some(Refused::TooManyRequests),
             refused => refused,
         };
         match (refused, reply) {
-            (None, _) => self.changes.push_back(Change {
-                id: change.id,
-                entry: change.encode(),
-                reply,
-                since: self.now,
-                only_in: None,
-            }),
+            (None, _) => self.changes.push_back(Change::new(change, reply, self.now)),
             (Some(refused), Some(to)) => self.replies.push(to, Outcome::Refused(refused)),
             (Some(_), None) => {}
         }
@@ -216,7 +233,6 @@ impl Replica {
         if !is_mine || self.refuses().is_some() || !self.forwarded.admits(from, term, sequence) {
             return;
         }
-        let only_in = Some(term);
         let since = self.now;
         if kind == RunKind::ConfChange {
             let entry = split_entry(entries).map(|(entry, _)| entry);
@@ -224,11 +240,8 @@ impl Replica {
                 && self.changes.len() < MEMBER_CHANGES_MAX
             {
                 self.changes.push_back(Change {
-                    id: change.id,
-                    entry: change.encode(),
-                    reply: None,
-                    since,
-                    only_in,
+                    forwarded: Some((from, term)),
+                    ..Change::new(&change, None, since)
                 });
             }
             return;
@@ -249,7 +262,7 @@ impl Replica {
         self.inbox.push_back(Batch {
             proposals,
             since,
-            only_in,
+            only_in: Some(term),
         });
     }
 
@@ -267,7 +280,7 @@ impl Replica {
             keep
         });
         let changes = &mut self.changes;
-        changes.retain(|change| change.only_in.is_none_or(is_now));
+        changes.retain(|change| change.forwarded.is_none_or(|(_, term)| is_now(term)));
         let Some(leader) = leader else {
             return;
         };
@@ -319,7 +332,19 @@ impl Replica {
         while self.raft.takes_changes()
             && let Some(change) = self.changes.pop_front()
         {
-            if change.only_in.is_some_and(|term| term != self.raft.term()) {
+            let is_over = |(_, term)| term != self.raft.term();
+            if change.forwarded.is_some_and(is_over) {
+                continue;
+            }
+            if self.is_too_early(change.step) {
+                if let Some((from, _)) = change.forwarded {
+                    let request = change.id;
+                    self.raft.send(from, Body::PromotionRefused { request });
+                }
+                change
+                    .reply
+                    .into_iter()
+                    .for_each(|to| self.refuse_promotion(to));
                 continue;
             }
             self.wait_for_change(&change);
@@ -328,6 +353,27 @@ impl Replica {
             assert!(proposed.is_ok());
             self.stage();
         }
+    }
+
+    /// Whether a learner that is to become a voter has less than nine tenths of the log, as in etcd.
+    fn is_too_early(&self, step: Step) -> bool {
+        let Step::AddVoter(id) = step else {
+            return false;
+        };
+        let known = self.machine.members().get(id);
+        if id == self.config.me || !known.is_some_and(|member| member.is_learner) {
+            return false;
+        }
+        let mut peers = self.raft.peers();
+        let matched = peers.find(|(peer, _)| *peer == id);
+        let matched = matched.map_or(Index(0), |(_, matched)| matched);
+        matched.0 * 10 < self.raft.log().committed().0 * 9
+    }
+
+    fn refuse_promotion(&mut self, to: ReplyTo) {
+        self.counts.proposals_failed += 1;
+        let refused = Outcome::Refused(Refused::LearnerNotReady);
+        self.replies.push(to, refused);
     }
 
     /// Whoever waits for an entry that a newer leader has replaced hears that it is lost.

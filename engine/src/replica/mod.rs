@@ -11,6 +11,7 @@ mod auto_compaction;
 mod boot;
 mod checkpoint;
 mod confchange;
+mod forced;
 mod handover;
 mod inspect;
 mod job;
@@ -119,6 +120,8 @@ pub struct Replica {
     cluster_changes: u64,
     counts: Counts,
     stopping: Stopping,
+    /// Whether it goes on alone and has still to remove the others.
+    is_forced: bool,
     /// Compacts without being asked, if it is told to.
     compactor: Option<AutoCompactor>,
     leases: Leasing,
@@ -303,6 +306,7 @@ impl Replica {
             cluster_changes: 0,
             counts: Counts::default(),
             stopping: Stopping::No,
+            is_forced: false,
             leases: Leasing::default(),
             asks,
             space_began: None,

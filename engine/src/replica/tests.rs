@@ -50,6 +50,7 @@ fn config() -> ReplicaConfig {
         client_urls: vec!["http://127.0.0.1:2379".to_owned()],
         initial: vec![member],
         request_ids: Arc::new(RequestIds::new(me, 0)),
+        force_new_cluster: false,
         quota_bytes: 0,
         auto_compaction: None,
         auto_disarm: false,

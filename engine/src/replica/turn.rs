@@ -49,6 +49,7 @@ impl Replica {
         }
         self.raise_alarm();
         self.announce(now);
+        self.remove_others();
         let compaction = self.compact_by_rule(now);
         let asks = self.put_asks(now);
         let reads = self.answer_reads(now);
@@ -216,6 +217,8 @@ impl Replica {
             }
             self.raft.log_mut().on_applied();
             if let Some((_, step)) = changed {
+                // Who is forced to go on alone stays the only voter, whatever its log says.
+                let step = if self.is_forced { Step::Update } else { step };
                 self.raft.on_config_applied(index, step);
             }
             match applied {

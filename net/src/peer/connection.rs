@@ -22,6 +22,8 @@ pub(super) struct Connection {
     /// When it began, or when bytes last came.
     heard: Instant,
     next_ping: Instant,
+    /// When the ping was made whose answer has not come.
+    pinged: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl Connection {
             is_dirty: false,
             heard: now,
             next_ping: now,
+            pinged: None,
         }
     }
 
@@ -84,24 +87,33 @@ impl Connection {
         }
     }
 
-    /// Bytes behind the hello: shows the messages, answers pings.
+    /// Bytes behind the hello: shows the messages, answers pings. How long an answer to a ping took, if one came.
     pub(super) fn hear_frames(
         &mut self,
         bytes: &[u8],
         now: Instant,
         mut on_message: impl FnMut(&[u8]),
-    ) -> Result<(), BadFrame> {
-        let Connection { frames, out, .. } = self;
+    ) -> Result<Option<Duration>, BadFrame> {
+        let mut round_trip = None;
+        let Connection {
+            frames,
+            out,
+            pinged,
+            ..
+        } = self;
         frames.recv(bytes, |kind, body| match kind {
             Kind::Urgent | Kind::Bulk => on_message(body),
             // Whoever sends pings faster than it takes their answers loses some.
             Kind::Ping => _ = out.push(Kind::Pong, |out| out.extend_from_slice(body)),
-            Kind::Pong => {}
+            Kind::Pong => {
+                let took = |at| now.saturating_duration_since(at);
+                round_trip = pinged.take().map(took).or(round_trip);
+            }
         })?;
         if !bytes.is_empty() {
             self.heard = now;
         }
-        Ok(())
+        Ok(round_trip)
     }
 
     /// Pings where one is due; false if the other end has been silent for too long.
@@ -112,7 +124,9 @@ impl Connection {
         if self.stage == Stage::Open && now >= self.next_ping {
             self.next_ping = now + silence_max / PINGS_IN_SILENCE;
             // A queue that is full is a connection that is alive or soon silent.
-            self.out.push(Kind::Ping, |_| {});
+            if self.out.push(Kind::Ping, |_| {}) {
+                self.pinged.get_or_insert(now);
+            }
         }
         true
     }

@@ -157,7 +157,8 @@ impl Kind {
     }
 }
 
-pub(super) const HEAD_BYTES: usize = 16;
+/// Of each frame, before its body.
+pub const HEAD_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod hello;
 mod outbox;
 mod peers;
 
+pub use frame::HEAD_BYTES;
 pub use hello::{Release, Verdict};
 pub use peers::{ConnId, Event, Gone, Peers, PeersConfig, Received, Roster};
 

@@ -92,6 +92,13 @@ pub enum Event {
     },
     /// The last connection to it is gone.
     Down(PeerId),
+    /// It has answered a ping.
+    RoundTrip {
+        /// Who.
+        peer: PeerId,
+        /// Since the ping was made.
+        took: Duration,
+    },
     /// It could not be reached. `refused`: its host answered that nobody listens, so its process is not there.
     Unreachable {
         /// Who.
@@ -275,9 +282,13 @@ impl Peers {
         };
         let inbox = &mut self.inbox;
         let heard = connection.hear_frames(bytes, now, |message| inbox.push(peer, message));
-        if heard.is_err() {
-            self.event(Event::Garbled(Some(peer)));
-            return Received::Close;
+        match heard {
+            Ok(None) => {}
+            Ok(Some(took)) => self.event(Event::RoundTrip { peer, took }),
+            Err(_) => {
+                self.event(Event::Garbled(Some(peer)));
+                return Received::Close;
+            }
         }
         if !self.connection(id).out.is_empty() {
             self.mark_dirty(id);

@@ -76,13 +76,8 @@ pub trait Backend {
 pub enum Order {
     /// Answer `Readable` once the newest published view holds all that was acknowledged before.
     ConfirmReads,
-    /// Change the membership; `is_promotion`: only if the learner has nearly all of the leader's log.
-    Change {
-        /// What.
-        change: ConfChange,
-        /// Whether it makes a voter of a learner.
-        is_promotion: bool,
-    },
+    /// Change the membership.
+    Change(ConfChange),
     /// Make this member the leader.
     MoveLeader(MemberId),
     /// Hand over and seal the log, if this member leads others; not answered.

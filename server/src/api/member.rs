@@ -183,10 +183,9 @@ impl<B: Backend> Services<B> {
         if member.id == MemberId(0) {
             return Err(Error::MemberNotFound);
         }
-        let is_promotion = rpc == Rpc::MemberPromote;
         let mut context = String::new();
         if !matches!(step, Step::Remove(_)) {
-            member.write_json(&mut context, is_promotion);
+            member.write_json(&mut context, rpc == Rpc::MemberPromote);
         }
         let change = ConfChange {
             id: self.config.ids.draw(),
@@ -194,11 +193,7 @@ impl<B: Backend> Services<B> {
             member: member.id,
             context: context.into(),
         };
-        let order = Order::Change {
-            change,
-            is_promotion,
-        };
-        self.order(call, rpc, order, then)
+        self.order(call, rpc, Order::Change(change), then)
     }
 
     /// etcd-facts 16.1.

@@ -77,6 +77,8 @@ pub struct Config {
     pub hardened: bool,
     /// `--auto-disarm`.
     pub auto_disarm: bool,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
     /// `--accept-data-loss`.
     pub accept_data_loss: bool,
     /// `--watch-progress-notify-interval`; 0 is the default.
@@ -363,6 +365,7 @@ fn from_settings(settings: &Settings) -> Result<Config, String> {
         threads: threads(&settings.text("threads"))?,
         hardened: settings.bool("hardened"),
         auto_disarm: settings.bool("auto-disarm"),
+        force_new_cluster: settings.bool("force-new-cluster"),
         accept_data_loss: settings.bool("accept-data-loss"),
         watch_progress_interval: settings.duration("watch-progress-notify-interval"),
         name,

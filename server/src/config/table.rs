@@ -177,7 +177,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("downgrade-check-time", Features, Duration, "5s", NoEffectYet, "Time between two looks at a downgrade in progress."),
     flag("snapshot-catchup-entries", Features, Uint, "5000", Works, "Entries of the log kept in memory for slow followers, at most; 5000 keeps 32 MiB, however many entries that is."),
 
-    flag("force-new-cluster", Unsafe, Bool, "false", NoEffectYet, "Make a cluster of this member alone out of what its data directory holds."),
+    flag("force-new-cluster", Unsafe, Bool, "false", Works, "Make a cluster of this member alone out of what its data directory holds."),
     flag("unsafe-no-fsync", Unsafe, Bool, "false", NoEffectYet, "Acknowledge before data is on disk."),
 
     flag("wal-io", Basalt, Choice(&["auto", "uring", "pwrite"]), "auto", Works, "How the log is written: io_uring, pwritev2 on a thread, or the first that works here."),

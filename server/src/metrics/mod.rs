@@ -6,6 +6,7 @@
 
 mod calls;
 mod histogram;
+mod peers;
 mod process;
 mod scrape;
 mod table;
@@ -21,9 +22,11 @@ use basalt_engine::watch::Hub;
 use basalt_net::grpc::Code;
 use basalt_net::reactor::{Counter, Stats};
 
+use crate::peers::Connectivity;
 use calls::Calls;
 pub use calls::{MethodId, method};
 pub use histogram::Histogram;
+pub use peers::PeerMetrics;
 
 /// What one network loop counts. Only its own thread writes.
 #[derive(Debug)]
@@ -233,6 +236,8 @@ pub struct Registry {
     pub facts: Facts,
     /// Where watchers are known.
     pub hub: Arc<Hub>,
+    /// The links to other members.
+    pub connectivity: Arc<Connectivity>,
 }
 
 /// Labels and bounds that are known at the start.

@@ -39,6 +39,7 @@ impl Scrape<'_> {
     fn feed(&self, name: &str, family: &mut Family<'_>) {
         let prefix = name.split('_').next().unwrap_or_default();
         match prefix {
+            _ if name.contains("_peer") => self.feed_peers(name, family),
             "etcd" => self.feed_member(name, family),
             "grpc" => self.feed_calls(name, family),
             "basalt" => self.feed_loops(name, family),
@@ -143,11 +144,6 @@ impl Scrape<'_> {
             "etcd_network_client_grpc_sent_bytes_total" => {
                 family.value(&[], self.sum(|own| &own.calls.sent_bytes))
             }
-            "etcd_network_known_peers" => {
-                for member in &registry.published.cluster().members {
-                    family.value(&[&facts.member_id, &format!("{:x}", member.id)], 1.0);
-                }
-            }
             "etcd_server_has_leader" => family.value(&[], f64::from(status.leader.is_some())),
             "etcd_server_id" => family.value(&[&facts.member_id], 1.0),
             "etcd_server_is_leader" => {
@@ -163,6 +159,41 @@ impl Scrape<'_> {
             "etcd_server_version" => family.value(&[version::ETCD], 1.0),
             "etcd_server_go_version" => family.value(&["none"], 1.0),
             _ => self.feed_requests(name, family),
+        }
+    }
+
+    fn feed_peers(&self, name: &str, family: &mut Family<'_>) {
+        let me = &self.registry.facts.member_id;
+        if name == "etcd_network_known_peers" {
+            for member in &self.registry.published.cluster().members {
+                family.value(&[me, &format!("{:x}", member.id)], 1.0);
+            }
+            return;
+        }
+        for (id, peer) in self.registry.connectivity.all() {
+            let (other, metrics) = (&*format!("{:x}", id.0), &peer.metrics);
+            let counter = match name {
+                "etcd_network_active_peers" => {
+                    family.value(&[me, other], f64::from(peer.is_up));
+                    continue;
+                }
+                "etcd_network_disconnected_peers_total" => {
+                    family.value(&[me, other], peer.lost as f64);
+                    continue;
+                }
+                "etcd_network_peer_round_trip_time_seconds" => {
+                    family.histogram(&[other], &Sum::of([&metrics.round_trips]));
+                    continue;
+                }
+                "etcd_network_peer_sent_bytes_total" => &metrics.sent.bytes,
+                "etcd_network_peer_sent_failures_total" => &metrics.sent.failures,
+                "etcd_network_peer_received_bytes_total" => &metrics.received.bytes,
+                "etcd_network_peer_received_failures_total" => &metrics.received.failures,
+                "basalt_peer_sent_messages_total" => &metrics.sent.messages,
+                "basalt_peer_received_messages_total" => &metrics.received.messages,
+                _ => return,
+            };
+            family.value(&[other], counter.get() as f64);
         }
     }
 

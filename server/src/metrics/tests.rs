@@ -21,6 +21,7 @@ pub(crate) fn registry(loops: usize) -> Registry {
         reader,
         facts,
         hub: Hub::new(ClusterId(1), MemberId(0xabc), loops),
+        connectivity: Arc::default(),
     }
 }
 
@@ -129,4 +130,39 @@ fn the_process_knows_itself() {
     assert!(process.open_fds >= 3.0);
     assert!(process.threads >= 1.0);
     assert!(process.start_seconds > 1e9);
+}
+
+/// The stock alert on slow members reads the round trips, the dashboard the rest.
+#[test]
+fn traffic_of_each_other_member_is_shown_by_its_id() {
+    let registry = registry(1);
+    let now = std::time::Instant::now();
+    registry.connectivity.set(MemberId(0xdef), Some(now));
+    let peer = registry.connectivity.metrics(MemberId(0xdef));
+    peer.sent(Some(84));
+    peer.sent(None);
+    peer.received(Some(17));
+    peer.received(None);
+    peer.round_trip(Duration::from_micros(150));
+    let text = scrape(&registry);
+    for line in [
+        "etcd_network_active_peers{Local=\"abc\",Remote=\"def\"} 1",
+        "etcd_network_disconnected_peers_total{Local=\"abc\",Remote=\"def\"} 0",
+        "etcd_network_peer_sent_bytes_total{To=\"def\"} 100",
+        "etcd_network_peer_sent_failures_total{To=\"def\"} 1",
+        "etcd_network_peer_received_bytes_total{From=\"def\"} 33",
+        "etcd_network_peer_received_failures_total{From=\"def\"} 1",
+        "etcd_network_peer_round_trip_time_seconds_bucket{To=\"def\",le=\"0.0001\"} 0",
+        "etcd_network_peer_round_trip_time_seconds_bucket{To=\"def\",le=\"0.0002\"} 1",
+        "basalt_peer_sent_messages_total{To=\"def\"} 1",
+        "basalt_peer_received_messages_total{From=\"def\"} 1",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line} is missing");
+    }
+    registry.connectivity.set(MemberId(0xdef), None);
+    let text = scrape(&registry);
+    assert!(text.contains("\netcd_network_active_peers{Local=\"abc\",Remote=\"def\"} 0\n"));
+    assert!(
+        text.contains("\netcd_network_disconnected_peers_total{Local=\"abc\",Remote=\"def\"} 1\n")
+    );
 }

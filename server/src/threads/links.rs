@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,12 @@ use basalt_net::reactor::Handle;
 use super::resolver::Resolver;
 use crate::boot::{Booted, wal_limits};
 use crate::config::{Config, Url};
+use crate::metrics::PeerMetrics;
 use crate::peers::Connectivity;
 use crate::version;
 
 /// The member's links to the others, on the thread that has the replica: messages in before its turn, messages out behind it.
 pub(super) struct Links {
-    me: MemberId,
     peers: Peers,
     published: Arc<Published>,
     /// What the roster was made from; before there is one, a view that nobody has published.
@@ -25,6 +26,7 @@ pub(super) struct Links {
     first_members: Vec<Member>,
     resolver: Resolver,
     connectivity: Arc<Connectivity>,
+    metrics: BTreeMap<MemberId, Arc<PeerMetrics>>,
     outgoing: Vec<(MemberId, Message)>,
     /// Messages that cannot be read since the last line about them, and when that was written.
     unreadable: u64,
@@ -45,23 +47,18 @@ impl Links {
             silence_max: 2 * config.election,
         });
         Links {
-            me: booted.member,
             peers,
             published: Arc::clone(booted.replica.published()),
             view: Arc::default(),
             first_members: booted.first_members.clone(),
             resolver: Resolver::default(),
             connectivity,
+            metrics: BTreeMap::new(),
             outgoing: Vec::new(),
             unreadable: 0,
             unreadable_told: None,
             is_removed: false,
         }
-    }
-
-    /// This member.
-    pub(super) fn me(&self) -> MemberId {
-        self.me
     }
 
     pub(super) fn peers(&mut self) -> &mut Peers {
@@ -80,10 +77,22 @@ impl Links {
 
     /// Before the replica's turn: what came goes in.
     pub(super) fn receive(&mut self, replica: &mut Replica, now: Instant, millis: Millis) {
-        let (mut unreadable, peers) = (0, &mut self.peers);
-        peers.take_messages(|from, bytes| match Message::decode(bytes) {
-            Ok(message) => replica.on_message(MemberId(from.0), message, millis),
-            Err(_) => unreadable += 1,
+        let mut unreadable = 0;
+        let Links {
+            peers,
+            metrics,
+            connectivity,
+            ..
+        } = self;
+        peers.take_messages(|from, bytes| {
+            let from = MemberId(from.0);
+            let message = Message::decode(bytes);
+            let read = message.is_ok().then_some(bytes.len());
+            metrics_of(metrics, connectivity, from).received(read);
+            match message {
+                Ok(message) => replica.on_message(from, message, millis),
+                Err(_) => unreadable += 1,
+            }
         });
         self.tell_unreadable(unreadable, now);
         while let Some(event) = self.peers.poll_event() {
@@ -99,10 +108,15 @@ impl Links {
                 message::Class::Urgent => Class::Urgent,
                 message::Class::Bulk => Class::Bulk,
             };
-            // Lost as on the way: Raft repeats what matters.
-            let _ = self
-                .peers
-                .send(PeerId(to.0), class, |out| message.encode(out));
+            let mut bytes = 0;
+            // Where it is not sent it is lost as on the way: Raft repeats what matters.
+            let is_sent = self.peers.send(PeerId(to.0), class, |out| {
+                let start = out.len();
+                message.encode(out);
+                bytes = out.len() - start;
+            });
+            let metrics = metrics_of(&mut self.metrics, &self.connectivity, to);
+            metrics.sent(is_sent.then_some(bytes));
         }
         self.follow_members(now);
     }
@@ -145,6 +159,14 @@ impl Links {
             Event::Down(peer) => {
                 tracing::warn!("remote-peer-id" = %MemberId(peer.0), "lost connection with remote peer");
                 self.connectivity.set(MemberId(peer.0), None);
+                if self.is_stranger(peer) {
+                    self.metrics.remove(&MemberId(peer.0));
+                    self.connectivity.forget(MemberId(peer.0));
+                }
+            }
+            Event::RoundTrip { peer, took } => {
+                let peer = MemberId(peer.0);
+                metrics_of(&mut self.metrics, &self.connectivity, peer).round_trip(took);
             }
             Event::Unreachable { peer, refused } => {
                 if refused {
@@ -170,6 +192,12 @@ impl Links {
                 "closed a connection that carried what no peer sends"
             ),
         }
+    }
+
+    /// Whether nobody has named it: what is known of such a one goes with its connection.
+    fn is_stranger(&self, peer: PeerId) -> bool {
+        let known = known_members(&self.view, &self.first_members);
+        known.iter().all(|(id, _)| *id != peer)
     }
 
     /// A line now and then: a hostile peer must not fill the log.
@@ -204,6 +232,15 @@ fn known_members(view: &ClusterView, first: &[Member]) -> Vec<(PeerId, Vec<Url>)
             (PeerId(id), urls.collect())
         })
         .collect()
+}
+
+/// Kept, so that a message costs no lock.
+fn metrics_of<'a>(
+    kept: &'a mut BTreeMap<MemberId, Arc<PeerMetrics>>,
+    connectivity: &Connectivity,
+    of: MemberId,
+) -> &'a PeerMetrics {
+    kept.entry(of).or_insert_with(|| connectivity.metrics(of))
 }
 
 fn reason(verdict: Verdict) -> &'static str {

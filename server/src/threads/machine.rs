@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use basalt_engine::disk::{DiskOp, OpId};
 use basalt_engine::io::WalIo;
-use basalt_engine::replica::{Job, Notice, Outcome, Proposals, Refused, Replica, Replies};
-use basalt_engine::types::{MemberId, Millis, ReplyTo};
+use basalt_engine::replica::{Job, Notice, Proposals, Replica, Replies};
+use basalt_engine::types::{Millis, ReplyTo};
 use basalt_engine::watch::{Dispatcher, Left};
 use basalt_net::peer::Peers;
 use basalt_net::reactor::Handle;
@@ -88,29 +88,7 @@ impl Machine {
             Order::ConfirmReads => self.replica.read_index(to),
             Order::Stop => self.hand_over(),
             Order::MoveLeader(target) => self.replica.transfer(target, to),
-            Order::Change {
-                change,
-                is_promotion,
-            } => {
-                let refused = is_promotion.then(|| self.refuses_promotion(change.member));
-                match refused.flatten() {
-                    Some(refused) => self.replica.replies().push(to, Outcome::Refused(refused)),
-                    None => self.replica.propose_change(Some(to), &change),
-                }
-            }
-        }
-    }
-
-    /// Only the leader knows how much of its log a learner has: nine tenths make it fit to vote, as in etcd.
-    fn refuses_promotion(&self, learner: MemberId) -> Option<Refused> {
-        if self.replica.published().status().leader != Some(self.links.me()) {
-            return Some(Refused::NotLeader);
-        }
-        let last = self.replica.published().status().committed;
-        let mut peers = self.replica.peers();
-        match peers.find(|(id, _)| *id == learner) {
-            None => Some(Refused::MemberNotFound),
-            Some((_, matched)) => (matched.0 * 10 < last.0 * 9).then_some(Refused::LearnerNotReady),
+            Order::Change(change) => self.replica.propose_change(Some(to), &change),
         }
     }
 

@@ -147,6 +147,7 @@ impl Plant {
             reader: replica.reader().clone(),
             facts: facts(config, booted.cluster, booted.member),
             hub: Arc::clone(&hub),
+            connectivity: Arc::clone(&connectivity),
         });
         let watchman = Watchman {
             is_ready: false,

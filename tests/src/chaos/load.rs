@@ -18,6 +18,8 @@ pub(super) struct Load {
     calls: Mutex<Vec<Call>>,
     /// Calls that were answered.
     pub(super) answered: AtomicU64,
+    /// Those of them that may change something.
+    pub(super) written: AtomicU64,
     next_client: AtomicU32,
     pub(super) stop: AtomicBool,
 }
@@ -28,6 +30,7 @@ impl Load {
             began: Instant::now(),
             calls: Mutex::default(),
             answered: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             next_client: AtomicU32::new(0),
             stop: AtomicBool::new(false),
         }
@@ -83,8 +86,10 @@ impl Load {
             }
             Err(_) => (u64::MAX, Outcome::Unknown),
         };
-        self.answered
-            .fetch_add(u64::from(is_answered), Ordering::Relaxed);
+        let is_written = is_answered && !matches!(op, Op::RequestRange(_));
+        for (counter, counts) in [(&self.answered, is_answered), (&self.written, is_written)] {
+            counter.fetch_add(u64::from(counts), Ordering::Relaxed);
+        }
         self.calls
             .lock()
             .expect("no panic while it is held")

@@ -3,6 +3,7 @@
 //! Promises: what was recorded is judged by the checkers that judge simulations; after the faults all members must be equal and serve.
 //! Never: a fault on a machine that is not ours: only loopback, only processes that were started here. Start at `run.rs`.
 
+mod disk;
 mod load;
 mod proxy;
 mod run;

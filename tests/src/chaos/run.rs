@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use basalt_pb::etcdserverpb as pb;
 use bytes::Bytes;
+use pb::alarm_request::AlarmAction;
 use rustix::process::Signal;
 
+use super::disk::SmallDisk;
 use super::load::Load;
 use super::proxy::{Fault, Proxy};
 use crate::check::order::{self, Written};
@@ -45,7 +47,7 @@ pub struct Report {
     pub checked: order::Tally,
     /// What the checker that ignores revisions says; long histories are too hard for it.
     pub verdict: linear::Verdict,
-    /// From the healing of each fault to the next answer, the longest.
+    /// From the healing of each fault to the next answered writes, the longest.
     pub slowest_return: Duration,
 }
 
@@ -55,8 +57,10 @@ pub struct Report {
 /// A contradiction in the history, members that differ, or a cluster that does not come back.
 pub fn run(plan: &Plan) -> Result<Report, Violation> {
     let proxy = Proxy::new();
+    let mut disks = Vec::new();
     let mut place = 0;
-    let mut cluster = Cluster::start_behind(plan.members, &["--log-level=info"], |peer| {
+    let mut cluster = Cluster::start_behind(plan.members, &["--log-level=info"], |folder, peer| {
+        disks.extend(SmallDisk::mount(folder));
         place += 1;
         proxy.before(peer, place - 1)
     });
@@ -77,7 +81,7 @@ pub fn run(plan: &Plan) -> Result<Report, Violation> {
         }
         let mut result = Ok(());
         while result.is_ok() && began.elapsed() < plan.time {
-            result = chaos.fault(&mut cluster, &proxy, &load, began);
+            result = chaos.fault(&mut cluster, &proxy, &disks, &load, began);
             let (least, most) = plan.rest;
             thread::sleep(least + (most - least).mul_f64(chaos.random.f64()));
         }
@@ -124,6 +128,7 @@ impl Chaos {
         &mut self,
         cluster: &mut Cluster,
         proxy: &Proxy,
+        disks: &[SmallDisk],
         load: &Load,
         began: Instant,
     ) -> Result<(), Violation> {
@@ -133,8 +138,13 @@ impl Chaos {
         let time = Duration::from_millis(self.random.u64(200..6000));
         let names = [
             "kill", "stop", "isolate", "one way", "pair", "late", "garble", "break", "kill all",
+            "full", "full all",
         ];
-        let name = names[self.random.usize(..names.len())];
+        let possible = match disks.len() == members {
+            true => names.len(),
+            false => names.len() - 2,
+        };
+        let name = names[self.random.usize(..possible)];
         println!(
             "{:6.1} s  {name} m{victim} for {time:?}",
             began.elapsed().as_secs_f64()
@@ -151,6 +161,8 @@ impl Chaos {
             "kill" => cluster.kill(victim),
             "kill all" => (0..members).for_each(|at| cluster.kill(at)),
             "stop" => cluster.signal(victim, Signal::STOP),
+            "full" => disks[victim].fill(),
+            "full all" => disks.iter().for_each(SmallDisk::fill),
             "isolate" => both(Fault::Hold),
             "one way" => others
                 .iter()
@@ -168,10 +180,13 @@ impl Chaos {
             "kill" => cluster.start_again(victim),
             "kill all" => (0..members).for_each(|at| cluster.start_again(at)),
             "stop" => cluster.signal(victim, Signal::CONT),
+            "full" | "full all" => disks.iter().for_each(SmallDisk::free),
             _ => proxy.heal(),
         }
-        let (healed, before) = (Instant::now(), load.answered.load(Ordering::Relaxed));
-        while load.answered.load(Ordering::Relaxed) < before + ANSWERS_AFTER {
+        let (healed, before) = (Instant::now(), load.written.load(Ordering::Relaxed));
+        while load.written.load(Ordering::Relaxed) < before + ANSWERS_AFTER {
+            // Whoever ran out of space has said so, and as in etcd somebody has to take that back.
+            disarm(cluster.client(victim));
             if healed.elapsed() > RETURN_MAX {
                 let logs: Vec<String> = (0..members).map(|at| cluster.log(at)).collect();
                 return Err(format!(
@@ -183,6 +198,27 @@ impl Chaos {
         }
         self.slowest_return = self.slowest_return.max(healed.elapsed());
         Ok(())
+    }
+}
+
+/// Takes back the alarms that members have raised. Where that fails it is tried again as long as writes are refused.
+fn disarm(client: SocketAddr) {
+    let request = |action: AlarmAction, alarm: &pb::AlarmMember| pb::AlarmRequest {
+        action: action.into(),
+        member_id: alarm.member_id,
+        alarm: alarm.alarm,
+    };
+    let path = "/etcdserverpb.Maintenance/Alarm";
+    let list = request(AlarmAction::Get, &pb::AlarmMember::default());
+    let Ok(mut client) = Client::connect_within(client, ALARM_PATIENCE) else {
+        return;
+    };
+    let alarms = client.ask::<pb::AlarmResponse>(path, &list);
+    for alarm in alarms.map(|it| it.alarms).unwrap_or_default() {
+        let lift = request(AlarmAction::Deactivate, &alarm);
+        if client.ask::<pb::AlarmResponse>(path, &lift).is_err() {
+            return;
+        }
     }
 }
 
@@ -259,8 +295,9 @@ fn ask<A: prost::Message + Default>(
 
 /// After a fault is healed. Members that lost each other dial again after a second at most, an election takes two.
 const RETURN_MAX: Duration = Duration::from_secs(20);
-/// Answers that show that the cluster works.
+/// Answered writes that show that the cluster works.
 const ANSWERS_AFTER: u64 = 20;
+const ALARM_PATIENCE: Duration = Duration::from_secs(2);
 const LINEAR_STEPS_MAX: usize = 200_000;
 /// Transactions join all keys into one part, and each step looks at all of its calls: only short histories are for that checker.
 const LINEAR_CALLS_MAX: usize = 2_000;

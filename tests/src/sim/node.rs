@@ -306,6 +306,7 @@ impl Node {
             client_urls: vec![format!("http://{}:2379", self.id)],
             initial: initial.collect(),
             request_ids,
+            force_new_cluster: false,
             quota_bytes: -1,
             auto_disarm: true,
             auto_compaction: None,

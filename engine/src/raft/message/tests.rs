@@ -91,6 +91,9 @@ fn bodies() -> Vec<Body> {
             total: 8195,
             bytes: Bytes::from_static(&[1, 2, 3]),
         },
+        Body::PromotionRefused {
+            request: RequestId(u64::MAX),
+        },
     ]
 }
 
