@@ -108,6 +108,7 @@ pub(crate) const COMMITTED: &[(&str, &str)] = &[
     ("storage", include_str!("../plans/storage.json")),
     ("cluster", include_str!("../plans/cluster.json")),
     ("watch", include_str!("../plans/watch.json")),
+    ("lease", include_str!("../plans/lease.json")),
 ];
 
 /// How much effort a cell gets.
@@ -300,6 +301,14 @@ fn is_one(number: &u16) -> bool {
     *number == 1
 }
 
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_hour(seconds: &u32) -> bool {
+    *seconds == 3600
+}
+
 /// What may be done beside the measured operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -314,6 +323,10 @@ pub(crate) enum Action {
     List,
     /// The same in many (RangeStream).
     ListStream,
+    /// All leases end, renewed together before the warm-up; their keys are counted.
+    Expire,
+    /// The first lease is revoked.
+    Revoke,
 }
 
 impl Default for Load {
@@ -362,6 +375,8 @@ pub(crate) enum Kind {
     Count,
     /// The names of all keys.
     KeysOnly,
+    /// A renewal of one of the leases, on one stream a connection.
+    KeepAlive,
 }
 
 /// The shape of a run's data and requests.
@@ -411,6 +426,18 @@ pub(crate) struct Shape {
     /// Puts or compares of one txn
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=128))]
     pub batch: u16,
+    /// Leases that are granted before the run
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
+    #[serde(skip_serializing_if = "is_none")]
+    pub leases: u32,
+    /// Seconds that each lives
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(2..=86_400))]
+    #[serde(skip_serializing_if = "is_hour")]
+    pub lease_ttl: u32,
+    /// Keys on each lease, beside the others
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[serde(skip_serializing_if = "is_none")]
+    pub leased_keys: u32,
     /// The same seed draws the same keys and values
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -432,6 +459,9 @@ impl Default for Shape {
             read_ratio: 1.0,
             conflict_percent: 0,
             batch: 10,
+            leases: 0,
+            lease_ttl: 3600,
+            leased_keys: 0,
             seed: 1,
         }
     }

@@ -105,6 +105,9 @@ pub(crate) struct Figures {
     /// What was done beside the operations, in the order in which it ended.
     #[serde(default)]
     pub beside: Vec<Beside>,
+    /// How leases that nobody renewed ended, when that was waited for.
+    #[serde(default)]
+    pub expiry: Option<Expiry>,
     /// How the server came back, when it was ended.
     #[serde(default)]
     pub restart: Option<Restart>,
@@ -258,8 +261,21 @@ pub(crate) struct Beside {
     pub seconds: f64,
     /// Of keys and values, or of the snapshot, that came.
     pub bytes: u64,
+    /// Keys that leases had not taken with them, where those are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
     /// Why it failed, if it did.
     pub failure: Option<String>,
+}
+
+/// Leases that were renewed together and then left alone. None ended before its time, or there are no figures.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Expiry {
+    pub leases: u32,
+    /// From the first renewal to the last.
+    pub renewed_seconds: f64,
+    /// Seconds from the end of the last lease's time until no key was left, by counting every tenth of a second or so.
+    pub gone_seconds: f64,
 }
 
 /// A server that was ended and started again.

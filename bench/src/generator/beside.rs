@@ -27,6 +27,8 @@ pub(crate) struct Ended {
     pub ended: u64,
     /// Of keys and values, or of the snapshot, that came.
     pub bytes: u64,
+    /// Keys that leases have not taken with them, where those are counted.
+    pub left: Option<u64>,
     pub failure: Option<String>,
 }
 
@@ -41,6 +43,8 @@ impl Schedule {
                 Action::Snapshot => Ask::Snapshot,
                 Action::List => Ask::List,
                 Action::ListStream => Ask::ListStream,
+                Action::Expire => Ask::CountLeased,
+                Action::Revoke => Ask::Revoke,
             },
             connections: first..first + usize::from(load.beside_conns),
             every_ns: load.beside_every.map(|seconds| (seconds * 1e9) as u64),
@@ -77,6 +81,7 @@ impl Ended {
             began: seconds(self.began.saturating_sub(measured_from)),
             seconds: seconds(self.ended - self.began),
             bytes: self.bytes,
+            left: self.left,
             failure: self.failure,
         }
     }

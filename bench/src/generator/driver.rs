@@ -67,6 +67,12 @@ pub(crate) enum Phase {
     Open(Pace),
     /// Loading requests from this key on.
     Load { next: u32 },
+    /// Leases from this number on.
+    Grant { next: u32 },
+    /// Keys on leases, from this one on.
+    Attach { next: u32 },
+    /// Renewals of all leases, from this number on.
+    Renew { next: u32 },
     /// One call about no key of the workload.
     Once { ask: Ask, is_asked: bool },
     /// Reads of so many keys, spread over all.
@@ -403,8 +409,9 @@ impl Driver {
             _ if place >= self.foreground => return,
             Phase::Closed { streams } => *streams,
             // With more connections than that, only the first ones load.
-            Phase::Load { .. } if place >= LOAD_CALLS_MAX => 0,
-            Phase::Load { .. } => (LOAD_CALLS_MAX / self.foreground).max(1),
+            Phase::Load { .. } | Phase::Attach { .. } if place >= LOAD_CALLS_MAX => 0,
+            Phase::Load { .. } | Phase::Attach { .. } => (LOAD_CALLS_MAX / self.foreground).max(1),
+            Phase::Grant { .. } | Phase::Renew { .. } => (LEASE_CALLS / self.foreground).max(1),
             Phase::ReadBack { .. } => READ_BACK_STREAMS,
             // Only one connection asks, one question at a time.
             Phase::Once { .. } | Phase::Pages { .. } => usize::from(place == 0),
@@ -422,6 +429,19 @@ impl Driver {
                 let key = *next;
                 *next += workload.loaded_by(key);
                 (Ask::Load, key)
+            }
+            Phase::Grant { next } if *next < workload.leases.count => {
+                *next += 1;
+                (Ask::Grant, *next - 1)
+            }
+            Phase::Renew { next } if *next < workload.leases.count => {
+                *next += 1;
+                (Ask::Renew, *next - 1)
+            }
+            Phase::Attach { next } if *next < workload.leases.keys() => {
+                let key = *next;
+                *next += workload.leases.attached_by(key);
+                (Ask::Attach, key)
             }
             Phase::Pages { next } if *next < keys => {
                 let key = *next;
@@ -554,6 +574,10 @@ pub(crate) const OUTSTANDING_MAX: usize = 20_000;
 const LOAD_CALLS_MAX: usize = 16;
 
 const READ_BACK_STREAMS: usize = 32;
+
+/// Leases that are granted or renewed at once before a run.
+const LEASE_CALLS: usize = 200;
+
 /// No connection's.
 const ALARM: Token = Token(usize::MAX - 1);
 

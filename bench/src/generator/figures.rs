@@ -7,8 +7,8 @@ use super::Intervals;
 use super::recorder::Recorder;
 use super::run::Outcome;
 use crate::record::{
-    Beside, CLIENT_BUSY_MAX, Capacity, Failover, Figures, Idle, Overload, PerOperation, Restart,
-    Verified, Watched,
+    Beside, CLIENT_BUSY_MAX, Capacity, Expiry, Failover, Figures, Idle, Overload, PerOperation,
+    Restart, Verified, Watched,
 };
 
 /// Everything that figures are made of.
@@ -27,6 +27,7 @@ pub(crate) struct Found {
     pub idle: Option<Idle>,
     pub watched: Option<Watched>,
     pub beside: Vec<Beside>,
+    pub expiry: Option<Expiry>,
     /// Bytes of the server's memory, now and at most.
     pub memory: Option<(u64, u64)>,
 }
@@ -82,6 +83,7 @@ impl Found {
             capacity: self.capacity,
             overload: self.overload,
             beside: self.beside,
+            expiry: self.expiry,
             restart: self.restart,
             failover: self.failover,
             idle: self.idle,
@@ -228,7 +230,14 @@ impl Figures {
                 failover.unanswered
             );
         }
-        for beside in &self.beside {
+        if let Some(expiry) = &self.expiry {
+            let _ = writeln!(
+                out,
+                "leases      {} renewed in {:.2} s, gone {:.2} s after their time, none early",
+                expiry.leases, expiry.renewed_seconds, expiry.gone_seconds
+            );
+        }
+        for beside in self.beside.iter().filter(|beside| beside.left.is_none()) {
             let _ = writeln!(
                 out,
                 "beside      at {:.2} s for {:.3} s, {} bytes{}",

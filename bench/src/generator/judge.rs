@@ -7,6 +7,7 @@ use basalt_net::grpc::Status;
 
 use super::answer::Answer;
 use super::beside::{Ended, add_snapshot, add_streamed};
+use super::leases::read_lease;
 use super::link::{Call, Hearing};
 use super::recorder::{Completion, Recorder};
 use super::told::Told;
@@ -177,6 +178,7 @@ impl Judge {
             began: call.due,
             ended: self.now,
             bytes: answer.value_bytes,
+            left: (call.question.ask == Ask::CountLeased).then_some(answer.count),
             failure,
         });
     }
@@ -209,6 +211,7 @@ impl Hearing for Judge {
             Ask::Page => self.page(call, message),
             Ask::KeysOnly => self.names(message),
             Ask::Snapshot => add_snapshot(earlier, message),
+            Ask::Grant | Ask::KeepAlive | Ask::Renew => read_lease(message),
             Ask::ListStream => add_streamed(earlier, message),
             // Its answer has nothing in it, not even a header.
             Ask::Defragment => Answer::read_part(message),

@@ -40,6 +40,13 @@ pub(crate) struct Link {
     open: Open,
     /// Calls for which the server allows no stream yet.
     waiting: VecDeque<(Call, Vec<u8>)>,
+    two_way: Option<TwoWay>,
+}
+
+/// A stream that carries many calls, each of one message there and one back, in order.
+struct TwoWay {
+    stream: u32,
+    calls: VecDeque<Call>,
 }
 
 /// Header blocks as Go's client sends them: what a first call of a method puts into the table, later calls only name.
@@ -142,6 +149,7 @@ impl Link {
                 in_flight: 0,
             },
             waiting: VecDeque::new(),
+            two_way: None,
         }
     }
 
@@ -154,6 +162,9 @@ impl Link {
     }
 
     fn start(&mut self, message: &[u8], call: Call) -> bool {
+        if call.question.ask.method().is_two_way() {
+            return self.say(message, call);
+        }
         let template = self.heads.of(call.question.ask.method());
         let write = |out: &mut Vec<u8>| out.extend_from_slice(message);
         let Some(stream) = self.client.call(template, write) else {
@@ -161,6 +172,28 @@ impl Link {
         };
         self.heads.on_sent(call.question.ask.method());
         self.open.begin(stream, call);
+        true
+    }
+
+    /// Sends a call on the stream that carries many.
+    fn say(&mut self, message: &[u8], call: Call) -> bool {
+        if self.two_way.is_none() {
+            let method = call.question.ask.method();
+            let Some(stream) = self.client.open(self.heads.of(method)) else {
+                return false;
+            };
+            self.heads.on_sent(method);
+            self.open.pass(stream);
+            self.two_way = Some(TwoWay {
+                stream,
+                calls: VecDeque::new(),
+            });
+        }
+        let two_way = self.two_way.as_mut().expect("made above");
+        two_way.calls.push_back(call);
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(message);
+        // What is unanswered is bounded by who draws the calls.
+        let _ = self.client.send(two_way.stream, write);
         true
     }
 
@@ -174,8 +207,13 @@ impl Link {
         now: Instant,
         hearing: &mut impl Hearing,
     ) -> Result<()> {
-        let open = &mut self.open;
-        self.client.recv(bytes, now, &mut Hearer { open, hearing });
+        let (open, two_way) = (&mut self.open, &mut self.two_way);
+        let mut hearer = Hearer {
+            open,
+            two_way,
+            hearing,
+        };
+        self.client.recv(bytes, now, &mut hearer);
         if let Some(reason) = self.client.failure() {
             bail!("the connection failed: {reason:?}");
         }
@@ -190,8 +228,13 @@ impl Link {
 
     /// Moves what may be sent now into the output.
     pub(crate) fn flush(&mut self, now: Instant, hearing: &mut impl Hearing) {
-        let open = &mut self.open;
-        self.client.flush(now, &mut Hearer { open, hearing });
+        let (open, two_way) = (&mut self.open, &mut self.two_way);
+        let mut hearer = Hearer {
+            open,
+            two_way,
+            hearing,
+        };
+        self.client.flush(now, &mut hearer);
     }
 
     /// Bytes for the socket.
@@ -211,7 +254,8 @@ impl Link {
 
     /// Calls that have not ended, those that wait for a stream too.
     pub(crate) fn in_flight(&self) -> usize {
-        self.open.in_flight + self.waiting.len()
+        let said = self.two_way.as_ref().map_or(0, |it| it.calls.len());
+        self.open.in_flight + said + self.waiting.len()
     }
 }
 
@@ -221,6 +265,13 @@ impl Open {
         let answer = None;
         self.calls.push_back(Some(Slot { call, answer }));
         self.in_flight += 1;
+    }
+
+    /// A stream of its own was opened.
+    fn pass(&mut self, stream: u32) {
+        assert!(stream == self.first + 2 * self.calls.len() as u32);
+        self.calls.push_back(None);
+        self.trim();
     }
 
     fn place(&mut self, stream: u32) -> Option<&mut Option<Slot>> {
@@ -239,17 +290,29 @@ impl Open {
 
 struct Hearer<'a, H> {
     open: &'a mut Open,
+    two_way: &'a mut Option<TwoWay>,
     hearing: &'a mut H,
 }
 
 impl<H: Hearing> Answered for Hearer<'_, H> {
     fn on_message(&mut self, stream: u32, message: &[u8]) {
+        if let Some(two_way) = self.two_way.as_mut().filter(|it| it.stream == stream) {
+            if let Some(call) = two_way.calls.pop_front() {
+                let answer = self.hearing.on_message(&call, message, None);
+                self.hearing.on_end(call, Ok(answer));
+            }
+            return;
+        }
         if let Some(Some(slot)) = self.open.place(stream) {
             slot.answer = self.hearing.on_message(&slot.call, message, slot.answer);
         }
     }
 
     fn on_status(&mut self, stream: u32, status: &Status, _trailers: &Metadata) {
+        if let Some(two_way) = self.two_way.take_if(|it| it.stream == stream) {
+            let calls = two_way.calls.into_iter();
+            return calls.for_each(|call| self.hearing.on_end(call, Err(status)));
+        }
         let Some(slot) = self.open.place(stream).and_then(Option::take) else {
             return;
         };

@@ -14,6 +14,7 @@ mod idle;
 mod intervals;
 mod judge;
 mod keys;
+mod leases;
 mod link;
 mod overload;
 mod pace;
@@ -185,6 +186,7 @@ pub(crate) fn measure(
         server.meter.memory()
     };
     let beside = session.take_beside();
+    let expiry = session.expiry(&beside)?;
     let idle = opened.map(|opened| opened.figures(server.meter));
     let (figures, intervals) = Found {
         outcome,
@@ -199,6 +201,7 @@ pub(crate) fn measure(
         idle,
         watched,
         beside,
+        expiry,
         memory,
     }
     .figures();

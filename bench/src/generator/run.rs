@@ -16,8 +16,8 @@ use super::watchers::Watchers;
 use super::workload::{Ask, Workload};
 use super::{Data, Progress, Time};
 use crate::cost::{Counters, Meter};
-use crate::plan::{Load, Shape, Watching};
-use crate::record::{Beside, Cost, Verified};
+use crate::plan::{Action, Load, Shape, Watching};
+use crate::record::{Beside, Cost, Expiry, Verified};
 
 /// A server under this generator.
 pub(crate) struct Session<'a> {
@@ -37,6 +37,8 @@ pub(crate) struct Session<'a> {
     is_compacted: bool,
     /// On the driver's clock, when the last measured time began.
     measured_from: u64,
+    /// Seconds on the driver's clock of the first renewal and the last before leases were left alone.
+    renewed: Range<f64>,
     /// The store's revision and the tally before the first counted operation.
     revision: i64,
     tally: Tally,
@@ -106,6 +108,7 @@ impl<'a> Session<'a> {
             revisions: shape.revisions,
             is_compacted: shape.compacted,
             measured_from: 0,
+            renewed: 0.0..0.0,
             revision: 0,
             tally: Tally::default(),
         })
@@ -118,7 +121,10 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(&mut self, data: Data) -> Result<()> {
         let part = self.part("load", self.load_seconds);
         match data {
-            Data::Load => self.load(part)?,
+            Data::Load => {
+                self.load(part)?;
+                self.begin_leases()?;
+            }
             Data::Loaded if self.driver.judge.workload.needs_revisions() => {
                 self.go(Phase::Pages { next: 0 }, None, part)?;
             }
@@ -134,6 +140,45 @@ impl<'a> Session<'a> {
         );
         self.tally = tally.clone();
         Ok(())
+    }
+
+    /// Grants leases and puts keys on them; if they are to end, renews them all so that they do so together.
+    fn begin_leases(&mut self) -> Result<()> {
+        if self.driver.judge.workload.leases.count == 0 {
+            return Ok(());
+        }
+        let part = self.part("leases", 0.0);
+        self.go(Phase::Grant { next: 0 }, None, part)?;
+        self.go(Phase::Attach { next: 0 }, None, part)?;
+        if self.load.beside == Some(Action::Expire) {
+            let began = self.driver.now() as f64 / 1e9;
+            self.go(Phase::Renew { next: 0 }, None, part)?;
+            self.renewed = began..self.driver.now() as f64 / 1e9;
+        }
+        Ok(())
+    }
+
+    /// When the leases were gone that nobody renewed, if that was waited for.
+    ///
+    /// # Errors
+    /// One ended early, or they never were gone.
+    pub(crate) fn expiry(&mut self, counts: &[Beside]) -> Result<Option<Expiry>> {
+        if self.load.beside != Some(Action::Expire) {
+            return Ok(None);
+        }
+        let from = self.measured_from as f64 / 1e9;
+        let renewed = self.renewed.start - from..self.renewed.end - from;
+        let leases = self.driver.judge.workload.leases;
+        leases.expiry(renewed, counts).map(Some)
+    }
+
+    /// Changes that nobody acknowledges: each lease that ends is one.
+    fn ended_leases(&self) -> i64 {
+        match self.load.beside {
+            Some(Action::Expire) => i64::from(self.driver.judge.workload.leases.count),
+            Some(Action::Revoke) => 1,
+            _ => 0,
+        }
     }
 
     fn load(&mut self, part: Part) -> Result<()> {
@@ -454,7 +499,7 @@ impl<'a> Session<'a> {
         let part = self.part("drain", 0.0);
         self.go(Phase::Drain, None, part)?;
         let tally = self.driver.judge.tally.since(&self.tally);
-        let revisions = self.ask_revision()? - self.revision;
+        let revisions = self.ask_revision()? - self.revision - self.ended_leases();
         let changes = tally.changes as i64;
         let is_lost = revisions < changes;
         let is_surplus = revisions > changes + tally.failed() as i64;

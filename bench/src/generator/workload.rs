@@ -4,6 +4,7 @@ use basalt_pb::hot::{self, CompactionRequest};
 
 use super::answer::Answer;
 use super::keys::Keys;
+use super::leases::Leases;
 use super::requests::{Templates, list_page, load_batch, page, txn_of_compare, txn_of_puts};
 use super::template::longest_alike;
 use super::zipf::Zipf;
@@ -20,11 +21,14 @@ pub(crate) enum Method {
     Compact,
     Defragment,
     Snapshot,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseRevoke,
 }
 
 impl Method {
     /// All methods, in the order of their numbers.
-    pub(crate) const ALL: [Method; 7] = [
+    pub(crate) const ALL: [Method; 10] = [
         Method::Range,
         Method::Put,
         Method::Txn,
@@ -32,6 +36,9 @@ impl Method {
         Method::Compact,
         Method::Defragment,
         Method::Snapshot,
+        Method::LeaseGrant,
+        Method::LeaseKeepAlive,
+        Method::LeaseRevoke,
     ];
 
     /// The HTTP/2 path.
@@ -44,7 +51,15 @@ impl Method {
             Method::Compact => "/etcdserverpb.KV/Compact",
             Method::Defragment => "/etcdserverpb.Maintenance/Defragment",
             Method::Snapshot => "/etcdserverpb.Maintenance/Snapshot",
+            Method::LeaseGrant => "/etcdserverpb.Lease/LeaseGrant",
+            Method::LeaseKeepAlive => "/etcdserverpb.Lease/LeaseKeepAlive",
+            Method::LeaseRevoke => "/etcdserverpb.Lease/LeaseRevoke",
         }
+    }
+
+    /// Whether one call of a connection carries all its requests; they are answered in order.
+    pub(crate) fn is_two_way(self) -> bool {
+        self == Method::LeaseKeepAlive
     }
 }
 
@@ -83,6 +98,18 @@ pub(crate) enum Ask {
     List,
     /// The same in many.
     ListStream,
+    /// A lease, before the run.
+    Grant,
+    /// Keys with their leases, before the run.
+    Attach,
+    /// A renewal that counts.
+    KeepAlive,
+    /// One before the measured time, after which leases end.
+    Renew,
+    /// Keys that leases have not taken with them.
+    CountLeased,
+    /// The first lease ends, with its keys.
+    Revoke,
 }
 
 impl Ask {
@@ -97,20 +124,36 @@ impl Ask {
             | Ask::KeysOnly
             | Ask::Revision
             | Ask::ReadBack
+            | Ask::CountLeased
             | Ask::Page => Method::Range,
-            Ask::Load | Ask::Txn | Ask::OutdatedTxn | Ask::TxnPuts | Ask::TxnCompares => {
-                Method::Txn
-            }
+            Ask::Attach
+            | Ask::Load
+            | Ask::Txn
+            | Ask::OutdatedTxn
+            | Ask::TxnPuts
+            | Ask::TxnCompares => Method::Txn,
             Ask::ListStream => Method::RangeStream,
             Ask::Compact => Method::Compact,
             Ask::Defragment => Method::Defragment,
             Ask::Snapshot => Method::Snapshot,
+            Ask::Grant => Method::LeaseGrant,
+            Ask::KeepAlive | Ask::Renew => Method::LeaseKeepAlive,
+            Ask::Revoke => Method::LeaseRevoke,
         }
     }
 
     /// Whether the operation is one of the workload's, and counts.
     pub(crate) fn is_counted(self) -> bool {
-        let is_checking = matches!(self, Ask::Load | Ask::Revision | Ask::ReadBack | Ask::Page);
+        let is_checking = matches!(
+            self,
+            Ask::Load
+                | Ask::Grant
+                | Ask::Attach
+                | Ask::Renew
+                | Ask::Revision
+                | Ask::ReadBack
+                | Ask::Page
+        );
         !is_checking && !self.is_beside()
     }
 
@@ -118,7 +161,13 @@ impl Ask {
     pub(crate) fn is_beside(self) -> bool {
         matches!(
             self,
-            Ask::Compact | Ask::Defragment | Ask::Snapshot | Ask::List | Ask::ListStream
+            Ask::Compact
+                | Ask::Defragment
+                | Ask::Snapshot
+                | Ask::List
+                | Ask::ListStream
+                | Ask::CountLeased
+                | Ask::Revoke
         )
     }
 }
@@ -147,6 +196,7 @@ pub(crate) enum Verdict {
 /// Draws requests and judges answers.
 pub(crate) struct Workload {
     shape: Shape,
+    pub leases: Leases,
     keys: Keys,
     random: fastrand::Rng,
     /// Draws keys when they are not to be asked for alike.
@@ -177,6 +227,7 @@ impl Workload {
         Self {
             templates: Templates::new(shape, keys, &value),
             shape: shape.clone(),
+            leases: Leases::of(shape),
             keys,
             random,
             zipf: shape.zipf.then(|| Zipf::new(shape.keys)),
@@ -229,6 +280,7 @@ impl Workload {
     /// Bytes of the values that a right answer acknowledged or returned.
     pub(crate) fn value_bytes(&self, ask: Ask, answer: &Answer, changes: bool) -> u64 {
         let puts = match ask {
+            Ask::Attach => return 0,
             _ if !changes => return answer.value_bytes,
             Ask::TxnPuts => u64::from(self.shape.batch),
             _ => 1,
@@ -254,6 +306,10 @@ impl Workload {
             Kind::Mixed => Ask::Put,
             Kind::TxnPuts => Ask::TxnPuts,
             Kind::TxnCompares => Ask::TxnCompares,
+            Kind::KeepAlive => {
+                key = self.random.u32(0..self.leases.count);
+                Ask::KeepAlive
+            }
             Kind::ListPage => {
                 key = self.next_page();
                 Ask::ListPage
@@ -299,6 +355,10 @@ impl Workload {
                 physical: true,
             }
             .write(out),
+            Ask::Grant => self.leases.grant(key, out),
+            Ask::Attach => self.leases.attach(key, out),
+            Ask::KeepAlive | Ask::Renew | Ask::Revoke => Leases::name(key, out),
+            Ask::CountLeased => Leases::count_keys(out),
             // Messages without a field.
             Ask::Defragment | Ask::Snapshot => {}
             Ask::Count | Ask::KeysOnly | Ask::List | Ask::ListStream => {
@@ -371,7 +431,13 @@ impl Workload {
                     && answer.value_bytes == 0;
                 if is_right { UNCHANGED } else { Verdict::Wrong }
             }
-            Ask::Compact | Ask::Defragment => UNCHANGED,
+            Ask::Compact | Ask::Defragment | Ask::CountLeased | Ask::Revoke => UNCHANGED,
+            Ask::Grant | Ask::KeepAlive | Ask::Renew if self.leases.is_granted(key, answer) => {
+                UNCHANGED
+            }
+            Ask::Grant | Ask::KeepAlive | Ask::Renew => Verdict::Wrong,
+            Ask::Attach if answer.succeeded => UNCHANGED,
+            Ask::Attach => Verdict::Wrong,
             Ask::Snapshot if answer.count == 0 && answer.value_bytes > 0 => UNCHANGED,
             Ask::Snapshot => Verdict::Wrong,
             Ask::List | Ask::ListStream => self.found(0, self.keys.count, answer),

@@ -2,7 +2,7 @@
 
 use crate::record::Placement;
 
-use super::{Cell, Kind, Load, Method, Plan, Role, Shape, Watching, is_file_name};
+use super::{Action, Cell, Kind, Load, Method, Plan, Role, Shape, Watching, is_file_name};
 
 impl Plan {
     /// Everything that is wrong with it, each in a line of its own. `servers` are the names that mean something.
@@ -102,6 +102,11 @@ impl Cell {
             if watching.watch_own && watching.watchers != self.shape.keys {
                 problems.push("with watch_own there are as many watchers as keys".to_owned());
             }
+        }
+        let ends_leases = matches!(self.load.beside, Some(Action::Expire | Action::Revoke));
+        if ends_leases && (self.shape.leased_keys == 0 || self.stay_up) {
+            problems
+                .push("leases that end need keys, and leave no data for another slice".to_owned());
         }
         problems.extend(self.load.problems());
         problems.extend(self.shape.problems());
@@ -269,6 +274,19 @@ impl Shape {
         );
         demand((1..=128).contains(&self.batch), "batch is 1 to 128");
         demand(
+            (2..=86_400).contains(&self.lease_ttl),
+            "lease_ttl is 2 to 86400 s",
+        );
+        demand(
+            u64::from(self.leases) * u64::from(self.leased_keys) <= 4_000_000
+                && self.leases <= 4_000_000,
+            "leases, and keys on them, are at most 4000000",
+        );
+        demand(
+            self.workload != Kind::KeepAlive || self.leases > 0,
+            "keep-alive needs leases",
+        );
+        demand(
             self.workload != Kind::TxnPuts || self.keys >= u32::from(self.batch),
             "a txn cannot put a key twice: keys are at least batch",
         );
@@ -330,7 +348,7 @@ mod tests {
         let error = Plan::load("fulll").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "fulll is neither a file nor one of the plans full, quick, a-a, storage, cluster, watch"
+            "fulll is neither a file nor one of the plans full, quick, a-a, storage, cluster, watch, lease"
         );
     }
 }

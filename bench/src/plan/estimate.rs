@@ -119,7 +119,9 @@ impl Cell {
     fn load_seconds(&self) -> f64 {
         let beyond = self.shape.value_size.saturating_sub(SMALL_BYTES);
         let writes = f64::from(self.shape.keys) * f64::from(self.shape.revisions);
+        let leased = f64::from(self.shape.leased_keys) * LOAD_SECONDS + LEASE_SECONDS;
         writes * (LOAD_SECONDS + f64::from(beyond) * LOAD_BYTE_SECONDS)
+            + f64::from(self.shape.leases) * leased
     }
 }
 
@@ -134,6 +136,8 @@ const LOAD_SECONDS: f64 = 8e-6;
 /// Of each byte of a value beyond the small ones, and how small those are.
 const LOAD_BYTE_SECONDS: f64 = 1.5e-8;
 const SMALL_BYTES: u32 = 1024;
+/// Of one lease, by a request of its own.
+const LEASE_SECONDS: f64 = 4e-5;
 /// Of one key: the digest over all of them.
 const CHECK_SECONDS: f64 = 4e-6;
 /// Of creating one watcher, and of one put before watchers begin.
@@ -155,6 +159,7 @@ mod tests {
         ("storage", 60.0),
         ("cluster", 20.0),
         ("watch", 15.0),
+        ("lease", 15.0),
     ];
 
     #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::plan::{Cell, Kind, Method, Plan};
+use crate::plan::{Action, Cell, Kind, Method, Plan};
 use crate::record::{
-    Beside, Capacity, Cost, Failover, Figures, Idle, Latency, Overload, Part, PerOperation,
+    Beside, Capacity, Cost, Expiry, Failover, Figures, Idle, Latency, Overload, Part, PerOperation,
     Restart, Second, Slice, Verified, Watched,
 };
 
@@ -219,8 +219,14 @@ fn figures(
                 began: 0.0,
                 seconds: 30.0 / times,
                 bytes: 1 << 30,
+                left: None,
                 failure: None,
             }]
+        }),
+        expiry: (cell.load.beside == Some(Action::Expire)).then(|| Expiry {
+            leases: cell.shape.leases,
+            renewed_seconds: 0.5,
+            gone_seconds: 20.0 / times,
         }),
         idle: cell.load.idle.then(|| Idle {
             connections: u32::from(cell.load.conns),
@@ -297,6 +303,7 @@ fn level(cell: &Cell) -> Level {
     let (cpu_us, times) = match shape.workload {
         Kind::Put => (49.0, 11.9),
         Kind::Get => (29.0, 12.1),
+        Kind::KeepAlive => (18.0, 9.0),
         Kind::Range | Kind::Mixed => (260.0, 7.5),
         Kind::Txn => (62.0, 9.1),
         Kind::ListPage | Kind::Count | Kind::KeysOnly => (110_000.0, 300.0),

@@ -178,6 +178,8 @@ fn beside_text(load: &Load, action: Action) -> String {
         Action::Snapshot => "a snapshot",
         Action::List => "a list of everything in one answer",
         Action::ListStream => "a list of everything by RangeStream",
+        Action::Expire => "all leases end, and their keys are counted",
+        Action::Revoke => "a lease is revoked",
     };
     let every = load
         .beside_every
@@ -216,6 +218,14 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
         ),
         Kind::Count => format!("{reads} counts of all keys"),
         Kind::KeysOnly => format!("{reads} lists of all names"),
+        Kind::KeepAlive => "renewals, on one stream a connection".to_owned(),
+    };
+    let leases = match (shape.leases, shape.leased_keys) {
+        (0, _) => String::new(),
+        (leases, keys) => format!(
+            "; {leases} leases of {} s with {keys} keys each",
+            shape.lease_ttl
+        ),
     };
     let pace = match (load.rate, load.capacity_p99_ms) {
         _ if load.overload => "twice the capacity, then half of it".to_owned(),
@@ -253,7 +263,7 @@ pub(super) fn describe(plan: &Plan, cell: &Cell) -> String {
             format!("; {} s after {} s of warm-up", m.seconds, m.warmup)
         });
     format!(
-        "{what}; {} connections, {pace}{beside}{restart}{kills}{members}; {} keys of {} B, values of {} B{keys}{memory}{time}",
+        "{what}; {} connections, {pace}{beside}{restart}{kills}{members}; {} keys of {} B, values of {} B{keys}{leases}{memory}{time}",
         load.conns, shape.keys, shape.key_size, shape.value_size
     )
 }

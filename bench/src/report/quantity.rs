@@ -359,6 +359,13 @@ pub(super) const QUANTITIES: &[Quantity] = &[
         },
     },
     Quantity {
+        id: "leases-gone",
+        label: "all leases gone after their time",
+        unit: Unit::Seconds,
+        better: Some(Better::Lower),
+        of: |f| Some(f.expiry?.gone_seconds),
+    },
+    Quantity {
         id: "restart",
         label: "restart to the first linearizable get",
         unit: Unit::Seconds,

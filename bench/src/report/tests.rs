@@ -275,6 +275,23 @@ fn pictures_are_well_formed_and_know_both_themes() {
 }
 
 #[test]
+fn the_lease_plan_has_a_line_for_each_of_its_targets() {
+    let plan = Plan::load("lease").unwrap();
+    let text = summary::text(&plan, &fixture::slices(&plan, 1.0));
+    for line in [
+        "| W22 | server CPU per renewal | W22-keep-alive-10k | pinned |",
+        "| W23 | time until 20 thousand leases are gone, basalt alone (issue 7) | W23-lease-storm | pinned | at most 2.00 s |",
+        "| W23 | p99 of puts while 20 thousand leases end, basalt alone (issue 7) | W23-lease-storm | pinned | at most 5.00 ms |",
+        "renewals, on one stream a connection; 100 connections,",
+        "; beside it all leases end, and their keys are counted every 0.1 s;",
+        "; 1 leases of 3600 s with 100000 keys each",
+        "| all leases gone after their time |",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+}
+
+#[test]
 fn an_empty_run_is_reported_without_figures() {
     let (guard, _) = temporary();
     let plan = fixture::plan();
