@@ -60,6 +60,39 @@ pub fn python() -> Option<PathBuf> {
     Some(own)
 }
 
+/// A Node and the folder with the pinned packages of `tests/conformance/node`. `None`, said loudly, without Node or the packages.
+///
+/// # Panics
+/// When the folder for the packages cannot be made.
+pub fn node() -> Option<(PathBuf, PathBuf)> {
+    static ONE_INSTALL: Mutex<()> = Mutex::new(());
+    let (node, npm) = (tools::find("node")?, tools::find("npm")?);
+    let _turn = ONE_INSTALL
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tools::profile_dir().join("conformance").join("node");
+    std::fs::create_dir_all(&folder).expect("below the target directory");
+    for file in ["package.json", "package-lock.json", "check.js"] {
+        let from = conformance().join("node").join(file);
+        std::fs::copy(from, folder.join(file)).expect("it is in the workspace");
+    }
+    let has_packages = || {
+        run(Command::new(&node)
+            .args(["-e", "require('etcd3')"])
+            .current_dir(&folder))
+    };
+    if !has_packages() {
+        run(Command::new(npm)
+            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+            .current_dir(&folder));
+    }
+    if !has_packages() {
+        tools::missing("the packages of tests/conformance/node/package.json");
+        return None;
+    }
+    Some((node, folder))
+}
+
 fn run(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }

@@ -28,9 +28,12 @@ macro_rules! both {
 both! {
     go_client;
     python_client;
+    node_client;
     etcdctl_puts_gets_and_deletes;
     etcdctl_txn_reads_its_script_from_standard_input;
     etcdctl_watches_keys_and_prefixes_from_a_revision;
+    etcdctl_grants_keeps_alive_and_revokes_leases;
+    etcdctl_locks_and_elects;
     etcdctl_status_table_has_all_columns;
     etcdctl_health_hashkv_members_and_defrag;
     a_full_store_says_so_everywhere;
@@ -69,6 +72,22 @@ fn python_client(kind: Kind) {
         server.address().port().to_string(),
     );
     succeeds(Command::new(python).arg(script).args([host, port]));
+}
+
+/// [CLIENT-4] Nor a Node program over grpc-js.
+fn node_client(kind: Kind) {
+    let Some((node, folder)) = clients::node() else {
+        return;
+    };
+    let Some(server) = Server::start(kind, QUIET) else {
+        return;
+    };
+    succeeds(
+        Command::new(node)
+            .arg("check.js")
+            .arg(server.address().to_string())
+            .current_dir(folder),
+    );
 }
 
 /// [CTL-1] The first three commands anybody tries.
@@ -121,6 +140,68 @@ fn etcdctl_watches_keys_and_prefixes_from_a_revision(kind: Kind) {
         "PUT\nfoo\n1\nfoo\n2\nDELETE\nfoo\n2\nfoo\n\nPUT\nfood\n3\nPUT\nfood\n3\nfood\n4\n";
     let put = || drop(ctl.says(&["put", "food", "4"]));
     assert_eq!(ctl.watches(&prefix, 18, put), expected);
+}
+
+/// [LEASE-12] Scripts take the id out of the first line, and the seconds out of the others.
+fn etcdctl_grants_keeps_alive_and_revokes_leases(kind: Kind) {
+    let Some((_server, ctl)) = start(kind, &[]) else {
+        return;
+    };
+    let granted = ctl.says(&["lease", "grant", "100"]);
+    let id = granted
+        .strip_prefix("lease ")
+        .and_then(|rest| rest.strip_suffix(" granted with TTL(100s)\n"))
+        .expect("as etcdctl says it");
+    assert_eq!(id.len(), 16);
+    assert_eq!(ctl.says(&["put", "b", "1", "--lease", id]), "OK\n");
+    assert_eq!(ctl.says(&["put", "a", "1", "--lease", id]), "OK\n");
+    let renewed = format!("lease {id} keepalived with TTL(100)\n");
+    let alive = ["lease", "keep-alive", id];
+    assert_eq!(ctl.says(&[&alive[..], &["--once"]].concat()), renewed);
+    assert_eq!(ctl.prints(&alive, 1, || {}), renewed);
+    let left = ctl.says(&["lease", "timetolive", id, "--keys"]);
+    let left = left.replace("99s", "98s");
+    // etcd lists the keys in any order.
+    let expected = format!("lease {id} granted with TTL(100s), remaining(98s), attached keys(");
+    let keys = left.strip_prefix(&expected).expect("the rest of its time");
+    assert!(["[a b])\n", "[b a])\n"].contains(&keys), "{left}");
+    let listed = format!("found 1 leases\n{id}\n");
+    assert_eq!(ctl.says(&["lease", "list"]), listed);
+    assert_eq!(
+        ctl.says(&["lease", "revoke", id]),
+        format!("lease {id} revoked\n")
+    );
+    assert_eq!(ctl.says(&["get", "", "--from-key"]), "");
+    let gone = format!("lease {id} already expired\n");
+    assert_eq!(ctl.says(&["lease", "timetolive", id]), gone);
+    assert_eq!(ctl.says(&["lease", "list"]), "found 0 leases\n");
+    let refused = ctl.run(&["put", "a", "1", "--lease", id], "");
+    assert!(text(&refused.stderr).contains("requested lease not found"));
+    for arguments in [
+        ["lease", "revoke", id, ""],
+        ["lease", "keep-alive", "--once", id],
+    ] {
+        let arguments: Vec<&str> = arguments.into_iter().filter(|it| !it.is_empty()).collect();
+        let refused = ctl.run(&arguments, "");
+        assert!(text(&refused.stderr).contains("requested lease not found"));
+    }
+}
+
+/// [LOCK-1] [ELECT-1] What stands in front of a command in a script.
+fn etcdctl_locks_and_elects(kind: Kind) {
+    let Some((_server, ctl)) = start(kind, &[]) else {
+        return;
+    };
+    let key = ctl.prints(&["lock", "name"], 1, || {});
+    assert!(key.starts_with("name/"), "{key}");
+    let ran = ctl.says(&["lock", "other", "echo", "held"]);
+    assert_eq!(ran, "held\n");
+    let won = ctl.prints(&["elect", "race", "me"], 2, || {});
+    let (key, value) = won.split_once('\n').expect("two lines");
+    assert!(key.starts_with("race/"), "{won}");
+    assert_eq!(value, "me\n");
+    // It was killed, so its key is there until its lease ends.
+    assert_eq!(ctl.prints(&["elect", "-l", "race"], 2, || {}), won);
 }
 
 /// [CTL-2] [MNT-1] Operators read this table; it is the one output whose widths follow the sizes.
@@ -416,9 +497,14 @@ impl Ctl {
 
     /// The first lines that `etcdctl watch` prints, with `act` done after it has begun.
     fn watches(&self, arguments: &[&str], lines: usize, act: impl FnOnce()) -> String {
+        self.prints(&[&["watch"], arguments].concat(), lines, act)
+    }
+
+    /// The first lines of a command that goes on until it is killed, with `act` done after it has begun.
+    fn prints(&self, arguments: &[&str], lines: usize, act: impl FnOnce()) -> String {
         use std::io::{BufRead, BufReader};
         let mut child = Command::new(&self.program)
-            .args(["--endpoints", &self.endpoint.to_string(), "watch"])
+            .args(["--endpoints", &self.endpoint.to_string()])
             .args(arguments)
             .stdout(std::process::Stdio::piped())
             .spawn()
@@ -426,7 +512,7 @@ impl Ctl {
         act();
         let printed = BufReader::new(child.stdout.take().expect("piped"));
         let heard: Result<Vec<String>, _> = printed.lines().take(lines).collect();
-        child.kill().expect("it watches until it is killed");
+        child.kill().expect("it goes on until it is killed");
         child.wait().expect("a child of ours");
         heard.expect("text").join("\n") + "\n"
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 
 import aetcd
 
@@ -79,10 +80,57 @@ async def maintenance(client):
     await client.compact(put.header.revision, physical=True)
 
 
+async def watches(client):
+    watch = await client.watch_prefix(b"pw/")
+    await client.put(b"pw/a", b"1")
+    await client.put(b"px/a", b"1")
+    await client.put(b"pw/b", b"2")
+    await client.delete(b"pw/a")
+    seen = []
+    async for event in watch:
+        seen.append((str(event.kind), event.kv.key, event.kv.value))
+        if len(seen) == 3:
+            break
+    await watch.cancel()
+    expected = [("PUT", b"pw/a", b"1"), ("PUT", b"pw/b", b"2"), ("DELETE", b"pw/a", b"")]
+    assert seen == expected, seen
+
+
+async def leases(client):
+    lease = await client.lease(60)
+    for key in [b"pe/b", b"pe/a"]:
+        await client.put(key, b"", lease=lease)
+    assert await lease.granted_ttl() == 60
+    assert 50 <= await lease.remaining_ttl() < 60
+    assert sorted(await lease.keys()) == [b"pe/a", b"pe/b"]
+    refreshed = await lease.refresh()
+    assert refreshed.TTL == 60, refreshed
+    await lease.revoke()
+    assert await client.get(b"pe/a") is None
+    assert await lease.remaining_ttl() == -1
+    began = time.monotonic()
+    short = await client.lease(2)
+    watch = await client.watch(b"pe/c")
+    await client.put(b"pe/c", b"", lease=short)
+    async for event in watch:
+        if event.kind == "DELETE":
+            break
+    await watch.cancel()
+    assert time.monotonic() - began >= 2
+
+
+async def locks(client):
+    async with client.lock(b"pk", ttl=10) as first:
+        assert await first.is_acquired()
+        assert not await client.lock(b"pk", ttl=10).acquire(timeout=1)
+    async with client.lock(b"pk", ttl=10) as second:
+        assert await second.is_acquired()
+
+
 async def main(host, port):
     failed = 0
     async with aetcd.Client(host=host, port=port, timeout=60) as client:
-        for check in [keys, ranges, txns, errors, concurrency, large, maintenance]:
+        for check in [keys, ranges, txns, errors, concurrency, large, watches, leases, locks, maintenance]:
             try:
                 await check(client)
                 print("held  ", check.__name__)

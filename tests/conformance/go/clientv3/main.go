@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,7 +30,7 @@ func main() {
 	}
 	defer client.Close()
 	failed := 0
-	for _, check := range append(checks, watchChecks...) {
+	for _, check := range slices.Concat(checks, watchChecks, leaseChecks) {
 		if err := check.holds(client); err != nil {
 			failed++
 			fmt.Printf("FAILED %s: %v\n", check.name, err)
