@@ -258,7 +258,8 @@ impl Log {
         Ok(replaced)
     }
 
-    /// Takes back a run that the disk kept; it and nothing behind it is the log then.
+    /// Takes back a run that the disk kept; it and nothing behind it is the log then. One of an older term than the entry that
+    /// the log begins behind is left out.
     ///
     /// # Errors
     /// The run is not `count` entries, leaves a gap, or replaces what is applied.
@@ -266,6 +267,11 @@ impl Log {
         let bad = BadRun(run.first);
         if count_entries(run.bytes) != Some(run.count) || run.first <= self.committed {
             return Err(bad);
+        }
+        if run.term < self.released.term {
+            // What the checkpoint ends with took the place of an entry before this run: so it was replaced too, further on
+            // in what the disk kept.
+            return Ok(());
         }
         self.truncate(run.first);
         if run.first != self.last().index.next() || run.term < self.last().term {

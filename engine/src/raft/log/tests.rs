@@ -126,3 +126,20 @@ fn gaps_and_wrong_counts_are_refused() {
     );
     assert!(log.restore(run(1, 1, 2, &bytes)).is_ok());
 }
+
+/// A member whose checkpoint ends with an entry of a newer term would refuse to start: behind it the disk still has the rest of
+/// the suffix that was replaced.
+#[test]
+fn what_was_replaced_behind_a_checkpoint_is_left_out() {
+    let mut log = Log::new(Mark {
+        index: Index(12),
+        term: Term(4),
+    });
+    let one = framed(&["x"]);
+    assert_eq!(log.restore(run(2, 13, 1, &one)), Ok(()));
+    assert_eq!(log.restore(run(3, 14, 1, &one)), Ok(()));
+    assert_eq!(log.last().index, Index(12));
+    assert_eq!(log.cut_from(Index(13)), Ok(()));
+    assert_eq!(log.restore(run(4, 13, 1, &one)), Ok(()));
+    assert_eq!(log.last().index, Index(13));
+}
