@@ -220,7 +220,7 @@ fn the_storage_plan_has_a_line_for_each_of_its_targets() {
         "| W10 | server CPU per count of a million keys | W10-count |",
         "| W25 | longest stall of puts beside a compaction, basalt alone (issue 5) | W25-compact | pinned | at most 20.0 ms |",
         "| W27 | longest stall beside a defragmentation, basalt alone | W27-defragment | pinned | at most 50.0 ms | at most 5.00 ms |",
-        "; beside it a physical compaction every 10 s;",
+        "; beside it a physical compaction every 4 s;",
         "; beside it a list of everything in one answer on each of 8 more connections;",
         "| W29 | time from a start to the first linearizable get, ten million keys, basalt alone (issue 5) | W29-grow-kill-10m | pinned | at most 2.00 s | at most 0.800 s |",
         "; then SIGKILL under this load and a restart;",
