@@ -78,14 +78,17 @@ fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
         "max-request-bytes" = config.limits.request_bytes,
         "starting an etcd server"
     );
+    let mut start = config.clone();
     loop {
-        let booted = match boot(config) {
+        let booted = match boot(&start) {
             Ok(booted) => booted,
             Err(error) => return fatal(config, "discovery failed", &error),
         };
         match threads::serve(config, booted, &shutdown) {
             Ok(Ended::Refilled) if !shutdown.is_requested() => {
                 tracing::info!("took over the leader's snapshot; starting from it");
+                // Whoever is in its cluster now stays.
+                start.force_new_cluster = false;
             }
             Ok(Ended::Asked | Ended::Refilled) => break,
             Err(error) => return fatal(config, "the member stopped", &error),
