@@ -1,7 +1,10 @@
 //! What members tell each other, and its bytes. docs/FORMAT.md shows them.
 
+mod wire;
+
 use bytes::Bytes;
 
+use self::wire::{NUMBER_MAX, Reader, Writer};
 use super::log::Mark;
 use crate::limits::{QUESTIONS_A_MESSAGE_MAX, SNAPSHOT_PART_BYTES};
 use crate::run::{self, RUN_HEAD_BYTES, count_entries, split_run};
@@ -549,113 +552,6 @@ impl RunsBuilder {
     }
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
-
-impl Writer<'_> {
-    fn u32(&mut self, number: u32) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn u64(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn mark(&mut self, mark: Mark) {
-        self.u64(mark.index.0);
-        self.u64(mark.term.0);
-    }
-
-    fn head(&mut self, kind: u8, term: Term) {
-        self.0.push(kind);
-        self.u64(term.0);
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadMessage> {
-        let (now, later) = self.0.split_first_chunk().ok_or(BadMessage::Malformed)?;
-        self.0 = later;
-        Ok(*now)
-    }
-
-    fn u8(&mut self) -> Result<u8, BadMessage> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    fn u64(&mut self) -> Result<u64, BadMessage> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    /// A term or an index.
-    fn number(&mut self) -> Result<u64, BadMessage> {
-        let number = self.u64()?;
-        match number <= NUMBER_MAX {
-            true => Ok(number),
-            false => Err(BadMessage::Absurd),
-        }
-    }
-
-    fn mark(&mut self) -> Result<Mark, BadMessage> {
-        Ok(Mark {
-            index: Index(self.number()?),
-            term: Term(self.number()?),
-        })
-    }
-
-    fn bool(&mut self) -> Result<bool, BadMessage> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(BadMessage::Malformed),
-        }
-    }
-
-    fn ballot(&mut self) -> Result<Ballot, BadMessage> {
-        Ok(match self.bool()? {
-            false => Ballot::Pre,
-            true => Ballot::Real,
-        })
-    }
-
-    fn question(&mut self) -> Result<Question, BadMessage> {
-        Ok(Question {
-            number: self.u64()?,
-            renews: self.bool()?,
-            lease: LeaseId(self.u64()?.cast_signed()),
-        })
-    }
-
-    fn answer(&mut self) -> Result<Answer, BadMessage> {
-        Ok(Answer {
-            number: self.u64()?,
-            ttl: self.u64()?.cast_signed(),
-            granted: self.u64()?.cast_signed(),
-            index: Index(self.number()?),
-        })
-    }
-
-    /// What is left, as a list that is neither empty nor too long.
-    fn all<T>(
-        &mut self,
-        one: impl Fn(&mut Self) -> Result<T, BadMessage>,
-    ) -> Result<Vec<T>, BadMessage> {
-        let mut list = vec![one(self)?];
-        while !self.0.is_empty() {
-            if list.len() == QUESTIONS_A_MESSAGE_MAX {
-                return Err(BadMessage::Malformed);
-            }
-            list.push(one(self)?);
-        }
-        Ok(list)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        core::mem::take(&mut self.0)
-    }
-}
-
 /// The first byte behind the checksum.
 mod kind {
     pub(super) const VOTE: u8 = 1;
@@ -684,9 +580,6 @@ const HEAD_BYTES_MAX: usize = 64;
 const ANSWER_BYTES: usize = 32;
 
 const _: () = assert!(QUESTIONS_A_MESSAGE_MAX * ANSWER_BYTES <= crate::limits::APPEND_BYTES_MAX);
-
-/// Terms and indexes end here: counting on from a peer's number never overflows.
-const NUMBER_MAX: u64 = 1 << 62;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz {

@@ -556,7 +556,9 @@ fn batches_come_back_with_room() {
 mod chaos;
 mod cluster;
 mod cold;
+mod handover;
 mod leases;
+mod members;
 mod questions;
 mod recovery;
 mod scrub;

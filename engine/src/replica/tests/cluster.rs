@@ -190,7 +190,7 @@ impl Cluster {
     }
 
     /// As `restart`, with `--force-new-cluster`.
-    fn restart_alone(&mut self, number: u64) {
+    pub(super) fn restart_alone(&mut self, number: u64) {
         let member = self.members.remove(&number).expect("a member");
         let mut config = member.replica.config;
         config.force_new_cluster = true;
@@ -368,7 +368,7 @@ impl Cluster {
     }
 }
 
-fn is_put(outcome: Option<Outcome>) -> bool {
+pub(super) fn is_put(outcome: Option<Outcome>) -> bool {
     matches!(outcome, Some(Outcome::Put { .. }))
 }
 
@@ -595,171 +595,4 @@ fn a_member_that_was_away_catches_up() {
     assert_eq!(cluster.revision(follower), 201);
     let hash = cluster.hash(leader);
     assert_eq!(cluster.hash(follower), hash);
-}
-
-/// A fourth member joins as a learner with an empty directory, catches up, and is promoted; then it counts.
-#[test]
-fn a_member_joins_and_is_promoted() {
-    let (mut cluster, leader) = Cluster::led(3);
-    cluster.put(leader, "a", "1");
-    cluster.settle();
-    // Through a follower, which forwards.
-    let follower = cluster.follower();
-    let stream = cluster.change(follower, Step::AddLearner(id(4)), 4);
-    cluster.settle();
-    assert_eq!(
-        cluster.answer(follower, stream),
-        Some(Outcome::MembersChanged)
-    );
-    cluster.start(4, MemDisk::default(), Vec::new());
-    cluster.pass(1_000);
-    assert_eq!(cluster.revision(4), 2);
-    let status = cluster.at(4).replica.published().status();
-    assert!(status.is_learner);
-    assert!(status.is_ready);
-    let stream = cluster.change(leader, Step::AddVoter(id(4)), 4);
-    cluster.pass(500);
-    assert_eq!(
-        cluster.answer(leader, stream),
-        Some(Outcome::MembersChanged)
-    );
-    assert!(!cluster.at(4).replica.published().status().is_learner);
-    let known: Vec<Index> = cluster.at(leader).replica.peers().map(|it| it.1).collect();
-    let last = cluster.at(leader).replica.raft.log().last().index;
-    assert_eq!(known, [last; 3]);
-    cluster.restart(4);
-    cluster.pass(500);
-    assert_eq!(cluster.revision(4), 2);
-}
-
-/// P9: a leader that stops hands over first, so that nobody waits for its silence, and everything taken over is answered.
-#[test]
-fn a_leader_that_stops_hands_over() {
-    let (mut cluster, leader) = Cluster::led(3);
-    let stream = cluster.put(leader, "a", "1");
-    cluster.at(leader).replica.stop();
-    cluster.pass(100);
-    assert!(is_put(cluster.answer(leader, stream)));
-    assert!(cluster.at(leader).replica.is_stopped());
-    let member = cluster.members.remove(&leader).expect("a member");
-    let next = cluster.leader();
-    assert_ne!(next, leader);
-    let initial = member.replica.config.initial.clone();
-    cluster.start(leader, member.disk, initial);
-    cluster.pass(1_000);
-    assert_eq!(cluster.leader(), next);
-    assert_eq!(cluster.revision(leader), 2);
-}
-
-/// A leader that nobody can follow stops all the same.
-#[test]
-fn a_leader_without_followers_stops() {
-    let (mut cluster, leader) = Cluster::led(3);
-    cluster.cut.insert(id(leader));
-    cluster.at(leader).replica.stop();
-    cluster.pass(2_000);
-    assert!(cluster.at(leader).replica.is_stopped());
-}
-
-/// D12: a leader whose disk hangs lets another lead; its clients are told.
-#[test]
-fn a_leader_whose_disk_hangs_hands_over() {
-    let (mut cluster, leader) = Cluster::led(3);
-    cluster.at(leader).held = Some(Vec::new());
-    let stream = cluster.put(leader, "a", "1");
-    cluster.pass(1_500);
-    let next = cluster.leader();
-    assert_ne!(next, leader);
-    let other = cluster.put(next, "b", "1");
-    cluster.settle();
-    assert!(is_put(cluster.answer(next, other)));
-    cluster.at(leader).release_disk();
-    cluster.pass(500);
-    // Two disks had it: it was not lost.
-    assert!(is_put(cluster.answer(leader, stream)));
-    assert_eq!(cluster.revision(leader), 3);
-}
-
-/// R2: a member whose disk fails says nothing more; the others go on.
-#[test]
-fn a_member_with_a_failed_disk_is_silent() {
-    let (mut cluster, leader) = Cluster::led(3);
-    cluster.at(leader).held = Some(Vec::new());
-    cluster.put(leader, "a", "1");
-    cluster.settle();
-    let member = cluster.at(leader);
-    for (id, op) in member.held.take().expect("hangs") {
-        let error = DiskError {
-            site: op.site(),
-            kind: DiskErrorKind::Failed,
-            errno: Some(5),
-        };
-        let result = Err(error);
-        member.replica.on_disk(DiskDone { id, result });
-    }
-    cluster.pass(500);
-    let mut out = Vec::new();
-    cluster.at(leader).replica.take_messages(&mut out);
-    assert!(out.is_empty());
-    cluster.pass(4_000);
-    assert_ne!(cluster.leader(), leader);
-}
-
-/// Only the leader knows how much of the log a learner has: a follower that is asked to promote it hears the leader's no.
-#[test]
-fn a_learner_that_lags_is_not_promoted_through_any_member() {
-    let (mut cluster, leader) = Cluster::led(3);
-    for number in 0..20 {
-        cluster.put(leader, "a", &number.to_string());
-    }
-    cluster.change(leader, Step::AddLearner(id(4)), 4);
-    cluster.settle();
-    for asked in [leader, cluster.follower()] {
-        let stream = cluster.change(asked, Step::AddVoter(id(4)), 4);
-        cluster.pass(500);
-        assert_eq!(
-            cluster.answer(asked, stream),
-            Some(Outcome::Refused(Refused::LearnerNotReady))
-        );
-    }
-    let follower = cluster.follower();
-    cluster.start(4, MemDisk::default(), Vec::new());
-    cluster.pass(1_000);
-    let stream = cluster.change(follower, Step::AddVoter(id(4)), 4);
-    cluster.pass(500);
-    assert_eq!(
-        cluster.answer(follower, stream),
-        Some(Outcome::MembersChanged)
-    );
-}
-
-/// The majority is gone for good: one member goes on alone with all that it holds, and others may be added again.
-#[test]
-fn a_member_that_is_forced_goes_on_alone_with_its_data() {
-    let (mut cluster, leader) = Cluster::led(3);
-    cluster.put(leader, "a", "1");
-    cluster.settle();
-    let kept = cluster.follower();
-    cluster.members.retain(|number, _| *number == kept);
-    cluster.restart_alone(kept);
-    cluster.pass(100);
-    let seen = cluster.at(kept).replica.published().cluster();
-    let ids: Vec<u64> = seen.members.iter().map(|member| member.id).collect();
-    assert_eq!(ids, [id(kept).0]);
-    assert_eq!(seen.removed.len(), 2);
-    assert_eq!(cluster.revision(kept), 2);
-    let stream = cluster.put(kept, "b", "2");
-    cluster.pass(100);
-    assert!(is_put(cluster.answer(kept, stream)));
-    let stream = cluster.change(kept, Step::AddLearner(id(4)), 4);
-    cluster.pass(100);
-    assert_eq!(cluster.answer(kept, stream), Some(Outcome::MembersChanged));
-    // It stays so without being forced again.
-    cluster.restart(kept);
-    cluster.pass(2_000);
-    assert_eq!(cluster.leader(), kept);
-    let stream = cluster.put(kept, "c", "3");
-    cluster.pass(100);
-    assert!(is_put(cluster.answer(kept, stream)));
-    assert_eq!(cluster.revision(kept), 4);
 }
