@@ -477,8 +477,8 @@ impl Replica {
             || unfiled >= self.config.checkpoint_unfiled_bytes
             || self.checkpoint.is_wanted
             || is_some && now >= self.checkpoint.quiet.1;
-        // A start that has replayed much is ready to serve first.
-        let idle = self.is_ready()
+        // A start that has replayed much is ready to serve first; but a majority may wait for this very checkpoint.
+        let idle = (self.is_ready() || self.checkpoint.is_wanted)
             && !self.checkpoint.running
             && !self.refill.is_checking()
             && now >= self.checkpoint.not_before

@@ -90,8 +90,8 @@ impl World<'_> {
     pub(super) fn look(&mut self) -> Result<(), Violation> {
         match self.phase.clone() {
             Phase::Faults | Phase::Over => return Ok(()),
-            Phase::Serve { until_us, .. } if self.now_us > until_us => {
-                return Err("a healed majority does not serve".to_owned());
+            Phase::Serve { until_us, core } if self.now_us > until_us => {
+                return self.is_late(&core, "a healed majority does not serve");
             }
             Phase::Serve { core, .. } => {
                 let member = core[self.rng.usize(..core.len())];
@@ -115,11 +115,24 @@ impl World<'_> {
                 self.phase = Phase::Over;
             }
             Phase::Rest { until_us } if self.now_us > until_us => {
-                return Err("healed members do not become equal and quiet".to_owned());
+                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                return self.is_late(&all, "healed members do not become equal and quiet");
             }
             Phase::Rest { .. } => {}
         }
         self.schedule(LOOK_US, Event::Look);
+        Ok(())
+    }
+
+    /// Time is up. Where a disk is damaged that is no fault: nobody takes a snapshot with a file that is not what was written, neither
+    /// as its sender has it nor as its receiver does, and files are not mended from other members (R11).
+    fn is_late(&mut self, members: &[usize], what: &str) -> Result<(), Violation> {
+        let is_damaged = |member: &usize| self.nodes[*member].is_damaged;
+        if !members.iter().any(is_damaged) {
+            return Err(what.to_owned());
+        }
+        self.tally.add("ended by a damaged disk", 1);
+        self.phase = Phase::Over;
         Ok(())
     }
 

@@ -57,6 +57,7 @@ pub struct Settings {
     /// Of 1,000 messages: lost, sent twice, spoilt.
     pub link_permille: [u16; 3],
     /// Bytes of entries in one message.
+    #[serde(default = "append_bytes_of_old_plans")]
     pub append_bytes: usize,
     /// A leader is waited for so long, at least.
     pub election_ms: u64,
@@ -286,6 +287,10 @@ impl Settings {
 
 fn catch_up_bytes_of_old_plans() -> usize {
     16 << 20
+}
+
+fn append_bytes_of_old_plans() -> usize {
+    1 << 20
 }
 
 /// At least `FAULTS_MIN`, of a few kinds. They come one by one, or, in every other seed, several to one member at about one time.
