@@ -137,6 +137,9 @@ pub const SCRUB_INTERVAL_MS: u64 = 24 * 3_600_000;
 /// due however short the log is: compaction makes such bytes without writing to the log.
 pub const CHECKPOINT_UNFILED_BYTES: u64 = 256 << 20;
 
+/// How long a checkpoint waits after a start for the member to serve: longer than an election.
+pub const CHECKPOINT_AFTER_START_MS: u64 = 2_000;
+
 /// How long a failed checkpoint is not tried again.
 pub const CHECKPOINT_RETRY_MS: u64 = 10_000;
 

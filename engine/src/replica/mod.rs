@@ -215,6 +215,8 @@ struct Checkpointing {
     covered: u64,
     /// After a failure: not before this.
     not_before: Millis,
+    /// Until then a member that does not serve yet begins none; from the first turn on.
+    serves_by: Option<Millis>,
     /// The entry applied last, and when nothing has come behind it for long.
     quiet: (Index, Millis),
     /// Whether a member needs a newer one than the last.
@@ -233,6 +235,7 @@ impl Checkpointing {
             live: 0,
             covered: 0,
             not_before: Millis(0),
+            serves_by: None,
             quiet: (Index(0), Millis(0)),
             is_wanted: false,
         }

@@ -16,9 +16,9 @@ use super::{
 use crate::apply::{Applied, Halt, Outcome, Refused};
 use crate::command::field;
 use crate::limits::{
-    APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_BYTES_MAX, CHECKPOINT_QUIET_MS,
-    CHECKPOINT_QUIET_SHARE, CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS, SPACE_RECORDS_A_TURN,
-    SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
+    APPLY_SLICE_BYTES, APPLY_SLICE_RECORDS, CHECKPOINT_AFTER_START_MS, CHECKPOINT_BYTES_MAX,
+    CHECKPOINT_QUIET_MS, CHECKPOINT_QUIET_SHARE, CHECKPOINT_RETRY_MS, SPACE_PAUSE_MS,
+    SPACE_RECORDS_A_TURN, SPACE_RETRY_MS, UNAPPLIED_BYTES_MAX,
 };
 use crate::member::Release;
 use crate::mutant::{Mutant, is_on};
@@ -477,9 +477,14 @@ impl Replica {
             || unfiled >= self.config.checkpoint_unfiled_bytes
             || self.checkpoint.is_wanted
             || is_some && now >= self.checkpoint.quiet.1;
-        // A start that has replayed much is ready to serve first; but a majority may wait for this very checkpoint.
-        let idle = (self.is_ready() || self.checkpoint.is_wanted)
-            && !self.checkpoint.running
+        // A start that has replayed much serves first. It may need the checkpoint for that: as its log has no room, or a follower
+        // waits for it.
+        let serves_by = now.plus(Millis(CHECKPOINT_AFTER_START_MS));
+        let serves_by = *self.checkpoint.serves_by.get_or_insert(serves_by);
+        if due && now < serves_by && !self.is_ready() {
+            return Some(serves_by);
+        }
+        let idle = !self.checkpoint.running
             && !self.refill.is_checking()
             && now >= self.checkpoint.not_before
             && self.machine.store().is_settled();

@@ -13,6 +13,7 @@ use prost::Message;
 
 use super::durable::has_durably;
 use super::leases::LEASES;
+use super::node::Node;
 use super::reads::read_range;
 use super::witness::{Answer, plain};
 use super::workload::{Ask, Seen};
@@ -270,7 +271,9 @@ impl World<'_> {
             let one_in = self.plan.settings.durable_check_one_in;
             if self.answers.is_multiple_of(one_in) {
                 self.tally.add("durable checks", 1);
-                let holders = self.nodes.iter().filter(|node| has_durably(node, entry));
+                // What a disk has lost since, it had.
+                let has_it = |node: &&Node| node.is_damaged || has_durably(node, entry);
+                let holders = self.nodes.iter().filter(has_it);
                 let (holders, members) = (holders.count(), self.nodes.len());
                 if 2 * holders <= members {
                     return Err(format!(

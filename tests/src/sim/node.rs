@@ -142,13 +142,14 @@ impl Node {
     /// How long the next operation on its disk takes.
     pub fn disk_us(&mut self) -> u64 {
         let mean = self.settings.disk_us;
-        1 + self.rng.u64(mean / 2..=mean + mean / 2) * self.slower
+        let takes = self.rng.u64(mean / 2..=mean + mean / 2) * self.slower;
+        1 + takes.min(SLOWEST_US)
     }
 
     /// How long the next step of its background work takes.
     pub fn job_us(&mut self) -> u64 {
         let mean = self.settings.job_us;
-        1 + self.rng.u64(0..=2 * mean) * self.slower
+        1 + (self.rng.u64(0..=2 * mean) * self.slower).min(SLOWEST_US)
     }
 
     /// Hands an operation to the disk. An error is its answer; else it is in flight.
@@ -348,3 +349,6 @@ const RUN_BYTES_MAX: usize = 24 << 10;
 
 /// A member that wants to go on at once lets others do something meanwhile.
 const SOON_US: u64 = 20;
+
+/// No operation of a slow disk takes longer: it must be over some time after the disk has healed.
+const SLOWEST_US: u64 = 5_000_000;

@@ -19,6 +19,7 @@ pub struct Plan {
     /// What clients ask, each client its own in this order.
     pub steps: Vec<Step>,
     /// Who watches.
+    #[serde(default)]
     pub watches: Vec<Watch>,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,

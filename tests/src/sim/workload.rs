@@ -41,6 +41,7 @@ pub enum Ask {
         /// Whether the value is kept.
         keep: bool,
         /// The lease that the key is attached to; 0: none.
+        #[serde(default)]
         lease: u8,
     },
     /// Range.
