@@ -272,7 +272,7 @@ impl World<'_> {
             if self.answers.is_multiple_of(one_in) {
                 self.tally.add("durable checks", 1);
                 // What a disk has lost since, it had.
-                let has_it = |node: &&Node| node.is_damaged || has_durably(node, entry);
+                let has_it = |node: &&Node| node.is_rotten || has_durably(node, entry);
                 let holders = self.nodes.iter().filter(has_it);
                 let (holders, members) = (holders.count(), self.nodes.len());
                 if 2 * holders <= members {

@@ -226,6 +226,7 @@ impl World<'_> {
             let file = files[usize::from(file) % files.len()];
             node.disk.rot(file, byte, (byte % 8) as u8);
             node.is_damaged = true;
+            node.is_rotten = true;
         }
     }
 

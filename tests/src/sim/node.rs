@@ -36,6 +36,8 @@ pub struct Node {
     pub slower: u64,
     /// Whether its disk lied or lost bits: it may refuse to start.
     pub is_damaged: bool,
+    /// Whether it lost bits that it once kept.
+    pub is_rotten: bool,
     /// Whether it refused to start for that: it is gone for good.
     pub is_gone: bool,
     /// The next write of the log that lies, and by how many pages it goes astray.
@@ -112,6 +114,7 @@ impl Node {
             life: 1,
             slower: 1,
             is_damaged: false,
+            is_rotten: false,
             is_gone: false,
             lie: None,
             drift_permille: rng.i64(-drift..=drift),
